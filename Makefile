@@ -1,0 +1,58 @@
+# Everything runs in the environments that envs/run makes; nothing else has to be installed.
+# Programs that look at the code run in main, which has the tools for it.
+.DEFAULT_GOAL := help
+.PHONY: help envs env-main env-tensorflow demo test test-quick lint format bench clean distclean
+
+MAIN := envs/run main
+TENSORFLOW := envs/run tensorflow
+PYTHON := core tests workflow
+SNAKEFILES := Snakefile rules
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+envs: ## make both environments, side by side
+	@$(MAKE) --no-print-directory --jobs 2 env-main env-tensorflow
+
+env-main env-tensorflow:
+	@envs/run $(@:env-%=%)
+
+demo: envs ## figure 15a at demo scale
+	$(MAIN) snakemake figures/fig15a.pdf --cores 1
+
+# Both halves report, whatever comes of the first.
+test: envs ## all tests, each half in its environment
+	@status=0; \
+	$(MAIN) pytest $(PYTEST) || status=1; \
+	$(TENSORFLOW) pytest tests/tensorflow $(PYTEST) || status=1; \
+	exit $$status
+
+test-quick: ## the tests that take seconds
+	@$(MAKE) --no-print-directory test PYTEST='-m "not slow" $(PYTEST)'
+
+lint: ## format, likely defects, types
+	$(MAIN) ruff format --check $(PYTHON)
+	$(MAIN) ruff check $(PYTHON)
+	$(MAIN) mypy
+	$(MAIN) snakefmt --check $(SNAKEFILES)
+	$(MAIN) .ci/snakemake-lint
+
+format: ## put the code into its format
+	$(MAIN) ruff check --fix-only --quiet $(PYTHON)
+	$(MAIN) ruff format $(PYTHON)
+	$(MAIN) snakefmt $(SNAKEFILES)
+
+bench: envs ## run every benchmark into results/bench/
+	@mkdir -p results/bench; status=0; list=$$($(MAIN) python -m core bench --list) || exit; \
+	for bench in $$(echo "$$list" | tr ' ' :); do \
+	  name=$${bench%:*}; environment=$${bench#*:}; echo "== $$name ($$environment)"; \
+	  envs/run $$environment python -m core bench $$name --out results/bench/$$name.json || status=1; \
+	done; \
+	exit $$status
+
+clean: ## remove results and figures; environments and downloads stay
+	find results figures -mindepth 1 -maxdepth 1 ! -name README.md ! -name downloads -exec rm -rf {} +
+	rm -rf logs build dist
+
+distclean: clean ## remove environments and downloads too
+	rm -rf .envs .snakemake results/downloads *.egg-info

@@ -1,0 +1,38 @@
+"""Benchmarks: each prints one JSON object with its figures and the limits they should keep.
+
+A new benchmark is a module with `run() -> Report` and a line in BENCHMARKS. Timings are
+compared as ratios within one run, since machines are noisy; none of them is a test.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# Name: environment that it needs. The module of the same name has `run`.
+BENCHMARKS = {
+    "selector": "main",
+    "timing": "tensorflow",
+    "realised": "tensorflow",
+    "snapshot": "tensorflow",
+    "workflow": "main",
+}
+
+
+@dataclass
+class Report:
+    """figures: what was measured, all `measured` on this machine. limits: by the path of a
+    figure (`key/key`), the largest value that is accepted. notes: what a reader must know."""
+
+    figures: dict[str, Any]
+    limits: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def exceeded(self) -> dict[str, float]:
+        """Figures above their limit."""
+        found = {}
+        for name, limit in self.limits.items():
+            value: Any = self.figures
+            for key in name.split("/"):
+                value = value[key]
+            if value > limit:
+                found[name] = value
+        return found

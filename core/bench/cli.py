@@ -1,0 +1,43 @@
+"""The verb `bench`."""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+from core import machine
+from core.bench import BENCHMARKS
+from core.errors import ConfigError
+from core.files import write_text
+from core.results import commit
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's arguments."""
+    parser.add_argument("name", nargs="?", help=f"one of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--list", action="store_true", help="print every name and environment")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run one benchmark; its JSON is the last thing printed."""
+    if args.list:
+        print("\n".join(f"{name} {environment}" for name, environment in BENCHMARKS.items()))
+        return
+    if args.name not in BENCHMARKS:
+        raise ConfigError(f"unknown benchmark {args.name!r}; known: {', '.join(BENCHMARKS)}")
+    report = importlib.import_module(f"core.bench.{args.name}").run()
+    content = {
+        "name": args.name,
+        "kind": "measured",
+        "figures": report.figures,
+        "limits": report.limits,
+        "exceeded": report.exceeded(),
+        "notes": report.notes,
+        "machine": machine.describe(),
+        "commit": commit(),
+    }
+    text = json.dumps(content, indent=1)
+    if args.out:
+        write_text(args.out, text + "\n")
+    print(text)

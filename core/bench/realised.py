@@ -1,0 +1,39 @@
+"""Does a step under the selector's choice take the share ρ of the full step that was asked for?"""
+
+import numpy as np
+
+from core.bench import Report
+from core.bench.tasks import TASKS, Task
+from core.elastic.budget import backward_budget, smallest_rho
+from core.elastic.selector import select
+
+BUDGETS = (0.4, 0.5, 0.7)
+
+
+def run() -> Report:
+    """The measured share for each model and ρ, and how far it is from ρ."""
+    figures: dict[str, object] = {}
+    limits: dict[str, float] = {}
+    for name, make in TASKS.items():
+        figures[name] = _figures(make())
+        limits |= {f"{name}/{rho}/deviation": 0.1 for rho in BUDGETS}
+    return Report(figures, limits)
+
+
+def _figures(task: Task) -> dict[str, object]:
+    timing, t_dy = task.timing, task.timing.t_dy("realisable")
+    importance = task.backend.probe(task.images, task.labels, 0)
+    full, slowdown = task.measure(np.ones(len(timing.tensors), dtype=bool))
+    figures: dict[str, object] = {
+        "smallest_rho": round(smallest_rho(timing, "measured", "realisable"), 3)
+    }
+    for rho in BUDGETS:
+        mask = select(timing.t_dw, t_dy, importance, backward_budget(timing, rho, "measured"))
+        step, now = task.measure(mask)
+        ratio = (step / now) / (full / slowdown)
+        figures[str(rho)] = {
+            "ratio": round(ratio, 3),
+            "deviation": round(abs(ratio / rho - 1), 3),
+            "tensors": int(mask.sum()),
+        }
+    return figures

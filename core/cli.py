@@ -1,0 +1,153 @@
+"""`python -m core <verb>`: the one way in, the same on the host, on a device and by hand."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from core import __version__
+from core.errors import CoreError, MissingPackageError, exit_codes
+
+Command = Callable[[argparse.Namespace], None]
+
+log = logging.getLogger("core")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a verb and return its exit code."""
+    args = _parser().parse_args(words)
+    _set_up_logging(args.log)
+    try:
+        args.command(args)
+    except CoreError as error:
+        log.error("error: %s", error)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        log.error("error: %s", _missing(error))
+        return MissingPackageError.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        log.exception("this is a defect of core, please report it:")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m core",
+        description="Training at the edge. Snakemake calls these verbs; they work by hand too.",
+        epilog=_exit_code_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"core {__version__}")
+    parser.add_argument("--log", type=Path, help="file that gets a copy of every message")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _fetch(verbs.add_parser("fetch", help="fetch and prepare a data set, or pretrained weights"))
+    _profile(verbs.add_parser("profile", help="measure what each tensor costs on this device"))
+    _run(verbs.add_parser("run", help="train one run from its spec; goes on if it was stopped"))
+    _figure(verbs.add_parser("figure", help="draw one figure from results"))
+    _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
+    return parser
+
+
+def _fetch(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Fetch a data set or pretrained weights by its name in the catalog. Broken downloads go "
+        "on, finished ones are checked, and nothing is done twice."
+    )
+    parser.add_argument("name", help="entry of the catalog, such as elpv or resnet50")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the prepared files")
+    parser.add_argument("--image-size", type=int, help="side in pixels (data sets of images)")
+    parser.add_argument(
+        "--downloads", type=Path, default=Path("results/downloads"), help="folder for archives"
+    )
+
+    def command(args: argparse.Namespace) -> None:
+        from core.data.fetch import fetch
+
+        fetch(args.name, args.out, args.image_size, args.downloads)
+
+    parser.set_defaults(command=command)
+
+
+def _profile(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Measure the timing profile of a run's model on this device."
+    parser.add_argument("spec", type=Path, help="run spec that names model, data and device")
+    parser.add_argument("--out", type=Path, required=True, help="profile to write (JSON)")
+    parser.add_argument("--repeats", type=int, default=15, help="measured steps per timing")
+
+    def command(args: argparse.Namespace) -> None:
+        from core.elastic.run import profile
+        from core.spec import RunSpec
+
+        profile(RunSpec.load(args.spec), args.out, args.repeats)
+
+    parser.set_defaults(command=command)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Train one run. Stop it in any way; the same command goes on from the last snapshot, "
+        "which lies beside the folder of the run."
+    )
+    parser.add_argument("spec", type=Path, help="run spec (YAML)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run's results")
+
+    def command(args: argparse.Namespace) -> None:
+        from core.elastic.run import run
+        from core.spec import RunSpec
+
+        run(RunSpec.load(args.spec), args.out)
+
+    parser.set_defaults(command=command)
+
+
+def _figure(parser: argparse.ArgumentParser) -> None:
+    from core.figures import cli
+
+    parser.description = "Draw a figure as PDF and PNG, with the data behind it as CSV."
+    cli.add_arguments(parser)
+    parser.set_defaults(command=cli.main)
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    from core.bench import cli
+
+    parser.description = "Run a benchmark. `--list` prints each name with its environment."
+    cli.add_arguments(parser)
+    parser.set_defaults(command=cli.main)
+
+
+def _set_up_logging(file: Path | None) -> None:
+    """Messages go to stderr, above any progress bar, and with times into the log file."""
+    handler: logging.Handler = ProgressAwareHandler()
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+
+
+class ProgressAwareHandler(logging.Handler):
+    """Writes to stderr without tearing a tqdm bar that stands there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _exit_code_table() -> str:
+    rows = [f"  {code:>3}  {meaning}" for code, meaning in exit_codes().items()]
+    return "\n".join(["exit codes:", *rows])
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    return (
+        f"Python package {error.name!r} is not in this environment; run the command through "
+        "the project's own: envs/run main … or envs/run tensorflow …"
+    )

@@ -1,0 +1,41 @@
+"""From the wanted share ρ of a full step to seconds for gradients and error propagation."""
+
+from typing import Literal
+
+import numpy as np
+
+from core.elastic.timing import Cost, Timing
+from core.errors import BudgetError
+
+Rule = Literal["measured", "paper"]
+
+
+def backward_budget(timing: Timing, rho: float, rule: Rule) -> float:
+    """Seconds that the backward pass may take so that a step takes ρ of the full one.
+
+    `measured`: ρ·T_full − T_forward, from this device's own times. `paper`: the released rule,
+    (ρ − 1/3)·3/2 of the backward pass, which assumes that backward takes twice the forward.
+    """
+    if rule == "measured":
+        return rho * timing.full - timing.forward
+    return (rho - 1 / 3) * 1.5 * timing.backward
+
+
+def smallest_rho(timing: Timing, rule: Rule, cost: Cost) -> float:
+    """The smallest ρ with which at least one tensor can be trained on this device."""
+    reach = np.cumsum(timing.t_dy(cost)[::-1])[::-1]
+    cheapest = float(np.min(reach + timing.t_dw))
+    if rule == "measured":
+        return (timing.forward + cheapest) / timing.full
+    return 1 / 3 + cheapest / (1.5 * timing.backward)
+
+
+def check_budget(timing: Timing, rho: float, rule: Rule, cost: Cost) -> None:
+    """Raises BudgetError, naming the smallest ρ that works, when no tensor fits."""
+    smallest = smallest_rho(timing, rule, cost)
+    if rho < smallest:
+        raise BudgetError(
+            f"elastic.rho = {rho:g} is too small for any tensor: on this device the forward pass "
+            f"alone takes {timing.forward / timing.full:.3f} of a full step. "
+            f"The smallest ρ that works here is {np.ceil(smallest * 1000) / 1000:.3f}"
+        )

@@ -1,0 +1,323 @@
+"""ElasticTrainer's backend in TensorFlow 2.15 with Keras networks."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from core import machine
+from core.elastic import tf_graph, tf_trace
+from core.elastic.backend import Images, Labels, State
+from core.elastic.selector import Floats, Mask
+from core.elastic.tf_optimisers import optimiser
+from core.elastic.timing import Parts, Tensor
+from core.models import keras_zoo
+
+WARM_UP = 2
+
+
+class TensorFlowBackend:
+    """See `core.elastic.backend.Backend`.
+
+    Randomness (augmentation, dropout) is a function of seed and step, so a resumed run needs no
+    generator state and repeats the same bits.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        training: dict[str, Any],
+        classes: int,
+        steps: int,
+        seed: int,
+        threads: dict[str, int],
+    ) -> None:
+        """model, training: those sections of a run spec. steps: of the whole run, for schedules."""
+        tf.config.threading.set_intra_op_parallelism_threads(threads["intra_op"])
+        tf.config.threading.set_inter_op_parallelism_threads(threads["inter_op"])
+        tf.config.experimental.enable_op_determinism()
+        tf.keras.utils.set_random_seed(seed)
+        size = training["image_size"]
+        weights = Path(model["weights"]) if model["weights"] else None
+        self._network, self._recipe = keras_zoo.build(model["name"], size, weights)
+        self._head = tf.keras.layers.Dense(
+            classes, kernel_initializer=tf.keras.initializers.GlorotUniform(seed), name="head"
+        )
+        with tf.name_scope(self._head.name):
+            self._head.build((None, self._network.output_shape[-1]))
+        self._augmentation = training["augmentation"]
+        self._dropout = training["dropout"]
+        self._batch, self._test_batch, self._size = training["batch"], training["test_batch"], size
+        self._seed = seed
+        self._optimiser = optimiser(training["optimiser"], steps)
+        self._forward = self._compile(self._loss, self._batch)
+        self._variables = self._order()
+        head = {v.ref() for v in self._head.trainable_variables}
+        self.tensors = [
+            Tensor(_clean(v.name), tuple(v.shape), keras_zoo.kind(v), v.ref() in head)  # type: ignore[arg-type]
+            for v in self._variables
+        ]
+        self._evaluate = self._compile(self._evaluation, self._test_batch)
+        self._step: Any = None
+        self._probe: Any = None
+        self._mask = np.zeros(len(self.tensors), dtype=bool)
+        self._slotted = np.zeros(len(self.tensors), dtype=bool)
+
+    def select(self, mask: Mask) -> None:
+        if self._step is not None and np.array_equal(mask, self._mask):
+            return
+        self._mask, self._step = mask.copy(), None
+        gc.collect()  # graphs hold cycles; without this every selection's graph stays in memory
+        self._make_slots(mask)
+        self._slotted |= mask
+
+    def train_step(self, images: Images, labels: Labels, step: int) -> tuple[float, int]:
+        loss, correct = self._selected_step()(*_inputs(images, labels, step))
+        return float(loss), int(correct)
+
+    def evaluate(self, images: Images, labels: Labels) -> tuple[float, int]:
+        n = len(images)
+        fill = self._test_batch - n  # one compiled shape serves the last, smaller batch too
+        images = np.concatenate([images, np.zeros((fill, *images.shape[1:]), np.uint8)])
+        labels = np.concatenate([labels, np.zeros(fill, np.int64)])
+        losses, right = self._evaluate(*_inputs(images, labels, 0))
+        return float(np.sum(losses.numpy()[:n])), int(np.sum(right.numpy()[:n]))
+
+    def probe(self, images: Images, labels: Labels, step: int) -> Floats:
+        if self._probe is None:
+            # Slots of tensors that were never selected: zeros that only this function changes.
+            self._make_slots(np.ones(len(self.tensors), dtype=bool))
+            self._probe = self._compile(self._importance, self._batch)
+        with self._untouched():
+            importance = self._probe(*_inputs(images, labels, step))
+        return np.array(importance, dtype=np.float64)
+
+    def time_step(self, images: Images, labels: Labels, repeats: int) -> list[float]:
+        function, inputs = self._selected_step(), _inputs(images, labels, 0)
+        with self._untouched():
+            return _seconds([lambda: function(*inputs)[0].numpy()], repeats)[0]
+
+    def time_forward(self, images: Images, labels: Labels, repeats: int) -> list[float]:
+        function, inputs = self._forward, _inputs(images, labels, 0)
+        return _seconds([lambda: function(*inputs)[0].numpy()], repeats)[0]
+
+    def time_parts(self, images: Images, labels: Labels, repeats: int) -> Parts:
+        self.select(np.ones(len(self.tensors), dtype=bool))
+        full, forward = self._selected_step(), self._forward
+        inputs = _inputs(images, labels, 0)
+        runs = [lambda: full(*inputs)[0].numpy(), lambda: forward(*inputs)[0].numpy()]
+        with self._untouched():
+            steps, forwards = _seconds(runs, repeats)
+            seconds = tf_trace.trace(runs[0], repeats)
+        bare = tf_trace.trace(runs[1], repeats)
+        low, middle, high = np.percentile(steps, [25, 50, 75])
+        dw, reach, through = self._split(full, seconds, forward, bare)
+        return Parts(dw, reach, through, float(np.median(forwards)), middle, (high - low) / middle)
+
+    def state(self) -> State:
+        return {name: v.numpy() for name, v in self._changing(self._slotted).items()}
+
+    def load_state(self, state: State) -> None:
+        slots = [int(name.rsplit("/", 1)[1]) for name in state if name.startswith("slot/")]
+        if any(i >= len(self.tensors) for i in slots):
+            raise ValueError("the state belongs to a network with more tensors")
+        slotted = np.isin(np.arange(len(self.tensors)), slots)
+        self._make_slots(slotted)
+        mine = self._changing(slotted)
+        if set(mine) != set(state):
+            raise ValueError(f"names differ: {sorted(set(mine) ^ set(state))[:5]}")
+        for name, variable in mine.items():
+            if state[name].shape != tuple(variable.shape) or state[name].dtype != variable.dtype:
+                raise ValueError(f"{name} is {state[name].dtype}{state[name].shape}")
+        for variable in self._optimiser.weights:
+            variable.assign(tf.zeros_like(variable))  # what the state has no slots for was unused
+        for name, variable in mine.items():
+            variable.assign(state[name])
+        self._slotted = slotted | self._mask
+
+    def versions(self) -> dict[str, str]:
+        return machine.versions("tensorflow", "tensorflow-addons", "keras", "numpy")
+
+    # The computations that are compiled. All take (images, labels, step).
+
+    def _training(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
+        chosen = [v for v, m in zip(self._variables, self._mask, strict=True) if m]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(chosen)
+            loss, correct = self._loss(images, labels, step)
+        self._update(tape.gradient(loss, chosen), chosen)
+        return loss, correct
+
+    def _importance(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
+        before = [tf.identity(v) for v in self._variables]
+        with tf.GradientTape() as tape:
+            loss, _ = self._loss(images, labels, step)
+        gradients = tape.gradient(loss, self._variables)
+        self._update(gradients, self._variables)
+        return tf.stack(
+            [
+                -tf.reduce_sum(g * (v - w))
+                for g, v, w in zip(gradients, self._variables, before, strict=True)
+            ]
+        )
+
+    def _update(self, gradients: list[tf.Tensor], variables: list[tf.Variable]) -> None:
+        # Adding up gradients over replicas would keep every graph for good: it registers a
+        # gradient of its own in a table of the process. There is one replica.
+        self._optimiser.apply_gradients(
+            zip(gradients, variables, strict=True), experimental_aggregate_gradients=False
+        )
+
+    def _loss(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
+        x = self._augment(tf.cast(images, tf.float32), step)
+        features = self._network(self._recipe.preprocess(x), training=False)
+        if self._dropout:
+            features = tf.nn.experimental.stateless_dropout(
+                features, self._dropout, self._random(step, 2), rng_alg="philox"
+            )
+        logits = self._head(features)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return tf.reduce_mean(loss), tf.reduce_sum(_right(logits, labels))
+
+    def _evaluation(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
+        x = self._recipe.preprocess(tf.cast(images, tf.float32))
+        logits = self._head(self._network(x, training=False))
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return loss, _right(logits, labels)
+
+    def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Random mirror and rotation; with neither, the images as they are."""
+        shape = (self._batch, 1, 1, 1)
+        if self._augmentation["flip"]:
+            chance = tf.random.stateless_uniform(shape, self._random(step, 0))
+            images = tf.where(chance < 0.5, tf.reverse(images, [2]), images)
+        if turn := self._augmentation["rotation"]:
+            angles = (
+                2
+                * np.pi
+                * tf.random.stateless_uniform((self._batch,), self._random(step, 1), -turn, turn)
+            )
+            images = tf.raw_ops.ImageProjectiveTransformV3(
+                images=images,
+                transforms=_rotations(angles, self._size),
+                output_shape=[self._size, self._size],
+                fill_value=0.0,
+                interpolation="BILINEAR",
+                fill_mode="REFLECT",
+            )
+        return images
+
+    def _random(self, step: tf.Tensor, use: int) -> tf.Tensor:
+        """A seed of its own for each use of randomness in each step."""
+        return tf.stack([tf.constant(self._seed * 8 + use, tf.int64), step])
+
+    # What is compiled and what changes.
+
+    def _compile(self, body: Callable[..., Any], batch: int) -> Any:
+        return tf.function(body, autograph=False).get_concrete_function(
+            tf.TensorSpec((batch, self._size, self._size, 3), tf.uint8),
+            tf.TensorSpec((batch,), tf.int64),
+            tf.TensorSpec((), tf.int64),
+        )
+
+    def _selected_step(self) -> Any:
+        if self._step is None:
+            self._step = self._compile(self._training, self._batch)
+        return self._step
+
+    def _order(self) -> list[tf.Variable]:
+        variables = self._network.trainable_variables + self._head.trainable_variables
+        return tf_graph.order_of_use(self._forward, variables)
+
+    def _split(
+        self, full: Any, seconds: dict[str, float], forward: Any, bare: dict[str, float]
+    ) -> tuple[Floats, Floats, Floats]:
+        """Seconds per tensor: own gradient and update, on the way to it, through it."""
+        n = len(self.tensors)
+        parts = {part: np.zeros(n) for part in ("dw", "reach", "through", "forward")}
+        _add_up(parts, tf_graph.charges(full, self._variables, full.outputs[0]), seconds)
+        frozen = {"forward": np.zeros(n)}
+        _add_up(frozen, tf_graph.charges(forward, self._variables, forward.outputs[0]), bare)
+        # Training a layer makes its forward pass dearer too: fused kernels come apart, since
+        # results in between must be kept. That is paid from the deepest selected tensor on.
+        dearer = np.maximum(parts["forward"] - frozen["forward"], 0.0)
+        excess = max(0.0, parts["forward"].sum() - frozen["forward"].sum())
+        if dearer.any():
+            parts["reach"] += dearer * (excess / dearer.sum())
+        return parts["dw"], parts["reach"], parts["through"]
+
+    def _make_slots(self, mask: Mask) -> None:
+        chosen = [v for v, m in zip(self._variables, mask, strict=True) if m]
+        self._optimiser._create_all_weights(chosen)
+
+    def _changing(self, slotted: Mask) -> dict[str, tf.Variable]:
+        """What training changes, by name; slots of those tensors that were ever selected."""
+        found = {f"tensor/{i}": v for i, v in enumerate(self._variables)}
+        for slot in self._optimiser.get_slot_names():
+            for i in np.flatnonzero(slotted):
+                variable = self._variables[i]
+                found[f"slot/{slot}/{i}"] = self._optimiser.get_slot(variable, slot)
+        found["iterations"] = self._optimiser.iterations
+        return found
+
+    @contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """Whatever happens inside, weights, optimiser and counters are as before."""
+        changing = (*self._variables, *self._optimiser.weights)
+        before = [(v, tf.identity(v)) for v in changing]
+        try:
+            yield
+        finally:
+            for variable, value in before:
+                variable.assign(value)
+
+
+def _inputs(images: Images, labels: Labels, step: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    return tf.constant(images), tf.constant(labels), tf.constant(step, tf.int64)
+
+
+def _right(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.equal(tf.argmax(logits, axis=-1), labels), tf.int32)
+
+
+def _rotations(angles: tf.Tensor, size: int) -> tf.Tensor:
+    """Projective transforms (batch, 8) that rotate about the centre of the image."""
+    cos, sin, centre = tf.cos(angles), tf.sin(angles), (size - 1) / 2
+    zero = tf.zeros_like(angles)
+    x = centre - (cos * centre - sin * centre)
+    y = centre - (sin * centre + cos * centre)
+    return tf.stack([cos, -sin, x, sin, cos, y, zero, zero], axis=1)
+
+
+def _seconds(runs: list[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Seconds of each repeat of each run. They take turns, so that a machine that slows down
+    meanwhile slows all of them alike."""
+    taken: list[list[float]] = [[] for _ in runs]
+    for repeat in range(WARM_UP + repeats):
+        for run, seconds in zip(runs, taken, strict=True):
+            start = time.perf_counter()
+            run()
+            if repeat >= WARM_UP:
+                seconds.append(time.perf_counter() - start)
+    return taken
+
+
+def _add_up(
+    parts: dict[str, NDArray[np.float64]],
+    charges: dict[str, tf_graph.Charge],
+    seconds: dict[str, float],
+) -> None:
+    for node, time_taken in seconds.items():
+        charge = charges.get(node)
+        if charge and charge.tensor >= 0 and charge.part in parts:
+            parts[charge.part][charge.tensor] += time_taken
+
+
+def _clean(name: str) -> str:
+    return name.split(":")[0]

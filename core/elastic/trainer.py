@@ -1,0 +1,279 @@
+"""The training loop of ElasticTrainer and its baselines, for any backend."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from core.data.images import Split
+from core.elastic.backend import Backend, Images, Labels
+from core.elastic.budget import backward_budget, check_budget
+from core.elastic.schemes import SCHEMES
+from core.elastic.selector import Mask, select
+from core.elastic.timing import Timing
+from core.errors import TrainingError
+from core.spec import RunSpec
+from core.training.events import EventLog
+from core.training.order import epoch_order, probe_batch
+from core.training.progress import ProgressBar, minutes
+from core.training.snapshot import Snapshot, Snapshots
+from core.training.stop import Stop
+
+log = logging.getLogger(__name__)
+
+TIMES = ("data", "step", "compile", "selection", "evaluation", "snapshot")
+
+
+@dataclass
+class Progress:
+    """Where a run stands, beside weights and optimiser. Everything is plain JSON.
+
+    epoch, batch: the next step to take, from 0. rows: finished epochs, as in epochs.csv.
+    current: sums of the epoch under way. selections: what was selected and when.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    current: dict[str, float] = field(default_factory=dict)
+    selections: list[dict[str, Any]] = field(default_factory=list)
+    resumed: int = 0
+    resume_s: float = 0.0
+
+
+class Trainer:
+    """One run, from its spec to its history. `run` may be called again after any kind of death."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        backend: Backend,
+        train: Split,
+        test: Split,
+        timing: Timing,
+        snapshots: Snapshots,
+        events: EventLog,
+    ) -> None:
+        self._spec, self._backend, self._timing = spec, backend, timing
+        self._train, self._test = train, test
+        self._snapshots, self._events = snapshots, events
+        self._scheme, self._training = spec["scheme"], spec["training"]
+        self._steps = steps_per_epoch(len(train.labels), self._training["batch"])
+        self._fixed = SCHEMES[self._scheme["name"]](backend.tensors)
+        self._mask: Mask = np.zeros(len(backend.tensors), dtype=bool)
+        self._compiled = False
+        self._resuming = False
+        self.progress = Progress()
+
+    def run(self) -> Progress:
+        """Train to the last epoch, from the newest snapshot if there is one.
+
+        Raises SystemExit(128 + signal) after a snapshot when asked to stop, TrainingError when
+        the loss is no longer a number, BudgetError when no tensor fits the budget.
+        """
+        if self._fixed is None:
+            rho, rule, cost = (self._scheme[k] for k in ("rho", "budget", "cost"))
+            check_budget(self._timing, rho, rule, cost)
+        self._resume()
+        epochs = self._training["epochs"]
+        done = self.progress.epoch * self._steps + self.progress.batch
+        with Stop() as stop, ProgressBar(epochs * self._steps, done) as bar:
+            self._saved_at = time.monotonic()
+            while self.progress.epoch < epochs:
+                self._begin_epoch()
+                self._train_epoch(stop, bar)
+                self._end_epoch(bar)
+        return self.progress
+
+    # An epoch.
+
+    def _begin_epoch(self) -> None:
+        """Choose the tensors where that is due; a run resumed inside an epoch keeps its choice."""
+        if self.progress.current:
+            return
+        self.progress.current = dict.fromkeys(
+            ["loss", "correct", "timed_steps", *(f"{t}_s" for t in TIMES)], 0.0
+        )
+        if self._fixed is not None:
+            self._use(np.array(self._fixed))
+        elif self.progress.epoch % self._scheme["interval"] == 0:
+            with self._timed("selection"):
+                self._use(self._select())
+
+    def _train_epoch(self, stop: Stop, bar: ProgressBar) -> None:
+        progress, batch = self.progress, self._training["batch"]
+        order = epoch_order(self._spec["seed"], progress.epoch, len(self._train.labels))
+        while progress.batch < self._steps:
+            with self._timed("data"):
+                chosen = order[progress.batch * batch : (progress.batch + 1) * batch]
+                images, labels = _gather(self._train, chosen)
+            self._step(images, labels)
+            progress.batch += 1
+            bar.step()
+            if stop.signal is not None:
+                self._stop(stop.signal)
+            if time.monotonic() - self._saved_at > 60 * self._training["snapshot_minutes"]:
+                self._save()
+
+    def _step(self, images: Images, labels: Labels) -> None:
+        """One step. The first one after a selection holds the compilation; of a resumed run, it
+        belongs to the time lost by stopping, not to training."""
+        progress = self.progress
+        start = time.perf_counter()
+        step = progress.epoch * self._steps + progress.batch
+        loss, correct = self._backend.train_step(images, labels, step)
+        seconds = time.perf_counter() - start
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {step} (epoch {progress.epoch + 1}); "
+                "lower training.optimiser.learning_rate"
+            )
+        progress.current["loss"] += loss
+        progress.current["correct"] += correct
+        if self._compiled:
+            progress.current["step_s"] += seconds
+            progress.current["timed_steps"] += 1
+        elif self._resuming:
+            progress.resume_s += seconds
+        else:
+            progress.current["compile_s"] += seconds
+        self._compiled, self._resuming = True, False
+
+    def _end_epoch(self, bar: ProgressBar) -> None:
+        progress = self.progress
+        with self._timed("evaluation"):
+            loss, correct = self._evaluate()
+        row = self._row(loss, correct)
+        progress.rows.append(row)
+        progress.epoch, progress.batch, progress.current = progress.epoch + 1, 0, {}
+        self._events.epoch(row)
+        row["snapshot_s"] += self._save()
+        bar.say(
+            f"epoch {progress.epoch}/{self._training['epochs']}: "
+            f"test accuracy {100 * row['test_accuracy']:.1f} %, loss {row['test_loss']:.3f}, "
+            f"{int(row['selected_tensors'])} of {len(self._mask)} tensors, "
+            f"{minutes(trained_seconds(row))} of training"
+        )
+
+    def _row(self, test_loss: float, test_correct: int) -> dict[str, float]:
+        """A line of epochs.csv. The forward pass inside compiled steps is the profile's."""
+        now = self.progress.current
+        seen = self._steps * self._training["batch"]
+        forward = min(self._timing.forward * now["timed_steps"], now["step_s"])
+        sizes = np.array([t.size for t in self._backend.tensors])
+        return {
+            "epoch": self.progress.epoch + 1,
+            "train_loss": now["loss"] / self._steps,
+            "train_accuracy": now["correct"] / seen,
+            "test_loss": test_loss / len(self._test.labels),
+            "test_accuracy": test_correct / len(self._test.labels),
+            "selected_tensors": int(self._mask.sum()),
+            "selected_parameters": int(sizes[self._mask].sum()),
+            "data_s": now["data_s"],
+            "forward_s": forward,
+            "backward_update_s": now["step_s"] - forward,
+            "compile_s": now["compile_s"],
+            "selection_s": now["selection_s"],
+            "evaluation_s": now["evaluation_s"],
+            "snapshot_s": now["snapshot_s"],
+        }
+
+    def _evaluate(self) -> tuple[float, int]:
+        size = self._training["test_batch"]
+        total, right = 0.0, 0
+        for start in range(0, len(self._test.labels), size):
+            indices = np.arange(start, min(start + size, len(self._test.labels)))
+            loss, correct = self._backend.evaluate(*_gather(self._test, indices))
+            total, right = total + loss, right + correct
+        return total, right
+
+    # Selection.
+
+    def _select(self) -> Mask:
+        """Importance on one probe batch, then the selector (sections 4.2 and 5 of the paper)."""
+        spec, timing, epoch = self._scheme, self._timing, self.progress.epoch
+        size = self._training["batch"]
+        chosen = probe_batch(self._spec["seed"], epoch, len(self._train.labels), size)
+        importance = self._backend.probe(*_gather(self._train, chosen), epoch * self._steps)
+        budget = backward_budget(timing, spec["rho"], spec["budget"])
+        t_dy = timing.t_dy(spec["cost"])
+        mask = select(timing.t_dw, t_dy, importance, budget, spec["resolution"])
+        if not mask.any():
+            # Every tensor that fits would raise the loss; the prediction layer is the safe one.
+            log.warning("no tensor within the budget has positive importance; training the head")
+            mask = np.array(SCHEMES["head"](self._backend.tensors))
+        self.progress.selections.append(
+            {
+                "epoch": epoch + 1,
+                "tensors": np.flatnonzero(mask).tolist(),
+                "importance": (importance / np.abs(importance).max()).tolist(),
+                "predicted_step_s": timing.predict(mask, spec["cost"]),
+            }
+        )
+        return mask
+
+    def _use(self, mask: Mask) -> None:
+        if not np.array_equal(mask, self._mask):
+            self._compiled = self._resuming = False
+        self._mask = mask
+        self._backend.select(mask)
+
+    # Snapshots.
+
+    def _resume(self) -> None:
+        snapshot = self._snapshots.load()
+        if snapshot is None:
+            return
+        arrays = dict(snapshot.arrays)
+        self.progress = Progress(**snapshot.progress)
+        self.progress.resumed += 1
+        self._use(arrays.pop("mask").astype(bool))
+        self._resuming = True
+        self._backend.load_state(arrays)
+        log.info(
+            "going on from a snapshot: epoch %d, step %d of %d",
+            self.progress.epoch + 1, self.progress.batch, self._steps,
+        )  # fmt: skip
+
+    def _save(self) -> float:
+        """Write a snapshot; seconds that it took."""
+        start = time.perf_counter()
+        arrays = self._backend.state() | {"mask": self._mask.astype(np.uint8)}
+        step = self.progress.epoch * self._steps + self.progress.batch
+        self._snapshots.save(step, Snapshot(arrays, asdict(self.progress)))
+        self._saved_at = time.monotonic()
+        seconds = time.perf_counter() - start
+        if self.progress.current:
+            self.progress.current["snapshot_s"] += seconds
+        return seconds
+
+    def _stop(self, signal: int) -> None:
+        self._save()
+        log.warning("stopped; the same command goes on from here")
+        raise SystemExit(128 + signal)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.progress.current[f"{part}_s"] += time.perf_counter() - start
+
+
+def steps_per_epoch(samples: int, batch: int) -> int:
+    """Whole batches only; the order differs in every epoch, so no image is left out for good."""
+    return samples // batch
+
+
+def trained_seconds(row: dict[str, float]) -> float:
+    """Training time of an epoch: everything but testing and snapshots."""
+    parts = ("data_s", "forward_s", "backward_update_s", "compile_s", "selection_s")
+    return sum(row[part] for part in parts)
+
+
+def _gather(split: Split, indices: Any) -> tuple[Images, Labels]:
+    return np.ascontiguousarray(split.images[indices]), split.labels[indices]

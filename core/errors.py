@@ -1,0 +1,56 @@
+"""Errors a user can act on, and the exit code of each.
+
+Every error says what is wrong, where (key, file or host) and what to do. The table is
+printed by `python -m core --help` and kept in step with docs/troubleshooting.md by a test.
+"""
+
+
+class CoreError(Exception):
+    """Base of every expected failure; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+    meaning = "unexpected failure: a defect, please report it with its traceback"
+
+
+class ConfigError(CoreError):
+    exit_code = 2
+    meaning = "bad configuration, run spec or command line"
+
+
+class DataError(CoreError):
+    exit_code = 3
+    meaning = "data set or weights missing, unreachable or damaged"
+
+
+class StorageError(CoreError):
+    exit_code = 4
+    meaning = "a file could not be written or a snapshot cannot be used"
+
+
+class DeviceError(CoreError):
+    exit_code = 5
+    meaning = "the device cannot be used from here"
+
+
+class BudgetError(CoreError):
+    exit_code = 6
+    meaning = "the time budget is too small for any tensor"
+
+
+class TrainingError(CoreError):
+    exit_code = 7
+    meaning = "training cannot go on (loss is not a number, unknown layer)"
+
+
+class MissingPackageError(CoreError):
+    exit_code = 8
+    meaning = "a package or interpreter is missing"
+
+
+INTERRUPTED = {130: "stopped by Ctrl-C (SIGINT)", 143: "stopped by SIGTERM"}
+
+
+def exit_codes() -> dict[int, str]:
+    """Every exit code with its meaning, in order."""
+    errors: list[type[CoreError]] = [CoreError, *CoreError.__subclasses__()]
+    return {0: "success", **{e.exit_code: e.meaning for e in errors}, **INTERRUPTED}

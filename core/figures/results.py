@@ -1,0 +1,170 @@
+"""What a figure reads: the folders of finished runs, checked, and the table it is drawn from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.errors import DataError
+
+# Seconds of an epoch. Their sum is its training time; preparing images counts, as in the paper.
+TRAINING_SECONDS = ("data_s", "forward_s", "backward_update_s", "compile_s", "selection_s")
+TESTING_SECONDS = "evaluation_s"
+METRICS = ("test_accuracy", "test_loss")
+COLUMNS = ("epoch", *METRICS, *TRAINING_SECONDS, TESTING_SECONDS)
+
+AGAIN = "delete the folder of this run and run it again"
+TIMINGS = ("measured", "emulated", "simulated")
+SPEC_KEYS = (
+    "scale",
+    "seed",
+    "device.name",
+    "device.title",
+    "device.timing",
+    "model.name",
+    "data.name",
+    "scheme.name",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run: its spec, its whole result and one row per epoch."""
+
+    folder: Path
+    spec: Mapping[str, Any]
+    result: Mapping[str, Any]
+    epochs: pd.DataFrame
+
+    @property
+    def scale(self) -> str:
+        """Setting that it ran at: demo, paper or tiny."""
+        return str(self.spec["scale"])
+
+    @property
+    def scheme(self) -> str:
+        """Name of the scheme that chose what to train."""
+        return str(self.spec["scheme"]["name"])
+
+    @property
+    def rho(self) -> float | None:
+        """Budget as a part of the full step; None for a scheme without one."""
+        rho = self.spec["scheme"].get("rho")
+        return None if rho is None else float(rho)
+
+    @property
+    def timing(self) -> str:
+        """What its times are: measured, emulated or simulated."""
+        return str(self.spec["device"]["timing"])
+
+    @property
+    def device(self) -> str:
+        """Title of the device. A host is no model of board, so its processor is named too."""
+        title = str(self.spec["device"]["title"])
+        if self.spec["device"]["name"] != "local":
+            return title
+        processor = str(self.result.get("machine", {}).get("processor") or "")
+        processor = processor.replace("(R)", "").replace("(TM)", "")
+        return ", ".join(part for part in (title, " ".join(processor.split())) if part)
+
+    def hours(self, testing: bool) -> np.ndarray:
+        """Hours from the start to the end of each epoch, every duration as it was recorded."""
+        parts = [*TRAINING_SECONDS, TESTING_SECONDS] if testing else [*TRAINING_SECONDS]
+        return np.cumsum(self.epochs[parts].sum(axis=1).to_numpy()) / 3600
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the configuration says about all figures."""
+
+    stand_ins: Mapping[str, str]
+    testing: bool  # whether the time axis counts testing
+
+    def ran(self, published: str) -> str:
+        """The model or data set that ran where a figure names a published one."""
+        return self.stand_ins.get(published, published)
+
+
+def read_run(folder: Path) -> Run:
+    """Read and check a run's folder (result.json and epochs.csv)."""
+    result = _read_result(folder / "result.json")
+    return Run(folder, result["spec"], result, _read_epochs(folder / "epochs.csv"))
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: finish this run first") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}); {AGAIN}") from None
+    for key in SPEC_KEYS:
+        value = result
+        for part in ("spec", *key.split(".")):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is None:
+            raise DataError(f"{path} has no spec.{key}; {AGAIN}")
+    timing = result["spec"]["device"]["timing"]
+    if timing not in TIMINGS:
+        allowed = ", ".join(TIMINGS)
+        raise DataError(f"{path}: spec.device.timing is {timing!r}, allowed: {allowed}")
+    return dict(result)
+
+
+def _read_epochs(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: finish this run first") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a table ({error}); {AGAIN}") from None
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise DataError(f"{path} has no column {', '.join(missing)}; {AGAIN}")
+    if table.empty:
+        raise DataError(f"{path} holds no epoch; {AGAIN}")
+    numbers = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
+    for column in COLUMNS:
+        bad = ~np.isfinite(numbers[column].to_numpy(dtype=float))
+        if bad.any():
+            row = int(bad.argmax()) + 1
+            where = f"{path}: column {column}, row {row}"
+            raise DataError(f"{where} is not a finite number; {AGAIN}")
+    if numbers["epoch"].tolist() != list(range(1, len(numbers) + 1)):
+        # A row lost or doubled by an unclean resume would shift every later point in time.
+        what = "column epoch must count 1, 2, ... without gap or repetition"
+        raise DataError(f"{path}: {what}; {AGAIN}")
+    if (numbers[[*TRAINING_SECONDS, TESTING_SECONDS]] < 0).any(axis=None):
+        raise DataError(f"{path} holds a negative duration; {AGAIN}")
+    return numbers
+
+
+def tidy(runs: Sequence[Run], labels: Sequence[str], y: str, testing: bool) -> pd.DataFrame:
+    """One row per run and epoch: the numbers that are drawn and where they come from.
+
+    `hours` is cumulative, with or without testing; `y` is in % for accuracy.
+    """
+    rows = []
+    for run, label in zip(runs, labels, strict=True):
+        values = run.epochs[y].to_numpy(dtype=float)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "scheme": run.scheme,
+                    "label": label,
+                    "rho": np.nan if run.rho is None else run.rho,
+                    "seed": run.spec["seed"],
+                    "epoch": run.epochs["epoch"].to_numpy(dtype=int),
+                    "hours": run.hours(testing),
+                    "quantity": f"{y} (%)" if y == "test_accuracy" else y,
+                    "y": 100 * values if y == "test_accuracy" else values,
+                    "timing": run.timing,
+                    "run": run.folder.as_posix(),
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)

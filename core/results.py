@@ -1,0 +1,62 @@
+"""What a run leaves: result.json, epochs.csv, and where they came from."""
+
+import csv
+import io
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from core import __version__, machine
+from core.files import write_text
+from core.spec import RunSpec
+
+
+def write(out: Path, spec: RunSpec, rows: list[dict[str, float]], extra: dict[str, Any]) -> None:
+    """Write epochs.csv, then result.json: who finds the result finds the epochs.
+
+    rows: one dict an epoch, all with the same keys. extra: what the trainer adds.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(out / "epochs.csv", text.getvalue())
+    best = max(rows, key=lambda row: row["test_accuracy"])
+    result = {
+        "spec": spec.content,
+        "best": best,
+        "last": rows[-1],
+        **extra,
+        "provenance": provenance(spec) | extra.get("provenance", {}),
+        "machine": machine.describe(),
+    }
+    write_text(out / "result.json", json.dumps(result, indent=1))
+
+
+def provenance(spec: RunSpec) -> dict[str, Any]:
+    """Where a result came from, as far as every run knows it."""
+    return {
+        "kind": spec["device"]["timing"],
+        "digest": spec.digest,
+        "recipe": spec["recipe"],
+        "seed": spec["seed"],
+        "device": spec["device"]["name"],
+        "core": __version__,
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the code, with `+` when files differ from it; None outside a checkout."""
+    try:
+        name = _git("rev-parse", "HEAD")
+        return name + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

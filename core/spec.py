@@ -1,0 +1,44 @@
+"""The run spec: one file that says everything about one run."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from core import RECIPE, schema
+from core.errors import ConfigError
+from core.files import write_text
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A checked run spec. `content` has the shape of core/schemas/run.schema.yaml."""
+
+    content: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> "RunSpec":
+        """Read and check. Raises ConfigError that names the key, or the recipe that differs."""
+        content = schema.read_yaml(path)
+        schema.check(content, "run", [path])
+        if content["recipe"] != RECIPE:
+            raise ConfigError(
+                f"{path}: recipe {content['recipe']} is not that of this version of core "
+                f"({RECIPE}); delete the spec and let Snakemake write it again"
+            )
+        return cls(content)
+
+    def save(self, path: Path) -> None:
+        write_text(path, yaml.safe_dump(self.content, sort_keys=False, allow_unicode=True))
+
+    def __getitem__(self, key: str) -> Any:
+        return self.content[key]
+
+    @property
+    def digest(self) -> str:
+        """Names the run's content: the same for the same spec, on any machine."""
+        text = json.dumps(self.content, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()

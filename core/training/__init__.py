@@ -1,0 +1,1 @@
+"""What every trainer needs, whatever it trains."""

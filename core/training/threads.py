@@ -1,0 +1,17 @@
+"""How many threads a framework gets. Snakemake's --cores exports OMP_NUM_THREADS for its jobs;
+the device profile decides instead, and the result records it."""
+
+import os
+
+
+def resolve(threads: dict[str, int]) -> dict[str, int]:
+    """Zeros become the cores that this process may use."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return {name: count or cores for name, count in threads.items()}
+
+
+def export(threads: dict[str, int]) -> None:
+    """Set the environment before a framework is imported."""
+    os.environ["OMP_NUM_THREADS"] = str(threads["intra_op"])

@@ -1,0 +1,133 @@
+# The only file with functions: what rules need to know about the configuration.
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+# `core` is found beside the Snakefile, so that a Snakemake of the user's own works as well.
+sys.path.insert(0, str(workflow.basedir))
+
+from core import config as settings
+from core.data import catalog
+from core.errors import CoreError
+
+# Every command goes through the launcher of environments, which is found wherever Snakemake works.
+shell.prefix(f"ENVS_RUN={shlex.quote(str(workflow.basedir))}/envs/run; ")
+
+DEVICES_FOLDER = Path(workflow.basedir) / "config" / "devices"
+
+try:
+    settings.check(config, [Path(f) for f in workflow.configfiles], DEVICES_FOLDER)
+    DEVICES = settings.read_devices(DEVICES_FOLDER)
+    FIGURES = settings.figures(config)
+except CoreError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    scale="[a-z]+",
+    device="[a-z0-9_]+",
+    framework="[a-z]+",
+    dataset="[a-z0-9_]+",
+    weights="[a-z0-9_]+",
+    size=r"\d+",
+    task="[a-z0-9_]+-[a-z0-9_]+",
+    run=r"[a-z0-9_]+(-rho[0-9.]+)?-seed\d+",
+    figure="[a-z0-9_]+",
+
+
+onstart:
+    if config["device"] != "local":
+        raise WorkflowError(
+            f"device = {config['device']!r}: runs cannot be sent to a device yet. "
+            "On the device itself, use `--config device=local`; to see the plan, add `-n`."
+        )
+
+
+def figure_of(wildcards):
+    """The figure of this name."""
+    if wildcards.figure not in FIGURES:
+        known = settings.schema.suggestion(wildcards.figure, sorted(FIGURES))
+        raise WorkflowError(f"there is no figure {wildcards.figure!r} ({known})")
+    return FIGURES[wildcards.figure]
+
+
+def folders_of_runs(wildcards):
+    """Folders of the runs that a figure is drawn from."""
+    return [settings.run_folder(config, key) for key in figure_of(wildcards).runs]
+
+
+def results_of_runs(wildcards):
+    """Results that a figure is drawn from."""
+    return [
+        f"{folder}/{name}"
+        for folder in folders_of_runs(wildcards)
+        for name in ("result.json", "epochs.csv")
+    ]
+
+
+def figure_entry(wildcards):
+    """A figure's entry, on one line."""
+    return json.dumps(figure_of(wildcards).entry)
+
+
+def figure_stand_ins(wildcards):
+    """What stands in for the model and data set that a figure names, on one line."""
+    entry = figure_of(wildcards).entry
+    return json.dumps(
+        {n: config["stand_ins"][n] for n in (entry["model"], entry["dataset"])}
+    )
+
+
+def spec_of(wildcards):
+    """The complete spec of a run."""
+    key = settings.RunKey.parse(wildcards.task, wildcards.run)
+    return settings.run_spec(config, key, DEVICES_FOLDER)
+
+
+def data_of(wildcards):
+    """Manifest of the data set of a task."""
+    _, _, dataset = wildcards.task.partition("-")
+    folder = settings.DATA.format(
+        dataset=dataset, size=config["training"]["image_size"]
+    )
+    return f"{folder}/manifest.json"
+
+
+def weights_of(wildcards):
+    """Manifest of the pretrained weights of a task."""
+    model, _, _ = wildcards.task.partition("-")
+    weights = settings.MODELS[model].weights
+    return f"{settings.WEIGHTS.format(weights=weights)}/manifest.json"
+
+
+def profiled_spec(wildcards):
+    """The spec that a profile is measured for: that of full training."""
+    folder = "results/{scale}/{device}/{framework}/{task}".format(**wildcards)
+    return f"{folder}/full-seed{config['seed']}/spec.yaml"
+
+
+def folder_of_output(wildcards, output):
+    """The folder that a command writes into."""
+    return str(Path(output[0]).parent)
+
+
+def environment_of_data(wildcards):
+    """The environment that can read a data set."""
+    return catalog.environment(catalog.entry(wildcards.dataset))
+
+
+def environment_of_device(wildcards):
+    """The environment that trains on a device."""
+    return DEVICES[wildcards.device]["environment"]
+
+
+def slot(device):
+    """One run at a time on each device: 1 for the rule's own device, 0 for the others."""
+    return lambda wildcards: int(wildcards.device == device)
+
+
+SLOTS = {f"slot_{device}": slot(device) for device in DEVICES}

@@ -1,0 +1,23 @@
+# Figures read results only: drawing again never trains again.
+
+
+rule figure:
+    input:
+        results=results_of_runs,
+    output:
+        pdf="figures/{figure}.pdf",
+        png="figures/{figure}.png",
+        csv="figures/{figure}.csv",
+    log:
+        "logs/figures/{figure}.log",
+    params:
+        entry=figure_entry,
+        stand_ins=figure_stand_ins,
+        testing=config["time_axis"]["testing"],
+        folders=folders_of_runs,
+    message:
+        "Drawing {wildcards.figure}."
+    shell:
+        '"$ENVS_RUN" main python -m core --log {log} figure --name {wildcards.figure}'
+        " --entry {params.entry:q} --stand-ins {params.stand_ins:q}"
+        " --testing {params.testing} --out {output.pdf} {params.folders}"

@@ -1,0 +1,196 @@
+"""Whole runs through the command line: stopped in every way, they end as if they never were."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from core.elastic import run as elastic_run
+from core.elastic.run import snapshot_folder
+from core.elastic.timing import Timing
+from core.errors import BudgetError, TrainingError
+from core.spec import RunSpec
+
+METRICS = (
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "selected_tensors",
+)
+STEPS = 18  # three epochs of six batches
+
+
+@pytest.fixture
+def profiled(spec: RunSpec, tmp_path: Path) -> RunSpec:
+    """The spec with a profile of round numbers, so that the selection does not depend on noise."""
+    backend = elastic_run.make_backend(
+        spec, elastic_run.open_split(Path(spec["data"]["folder"]), "train")
+    )
+    n = len(backend.tensors)
+    thirds = {k: np.full(n, 0.6 / (3 * n)) for k in ("t_dw", "t_reach", "t_through")}
+    Timing(tuple(backend.tensors), **thirds, forward=0.4, full=1.0, spread=0.0, closure=0.0).save(
+        Path(spec["profile"])
+    )
+    spec.save(tmp_path / "spec.yaml")
+    return spec
+
+
+def start(core_command: list[str], spec: Path, out: Path) -> subprocess.Popen[str]:
+    command = [*core_command, "run", str(spec), "--out", str(out)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
+    """Until a snapshot of at least this step is there."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        found = [int(f.name[5:14]) for f in snapshot_folder(out).glob("step-*.safetensors")]
+        if found and max(found) >= step:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"step {step} never came: {process.communicate()[1]}")
+
+
+def metrics(out: Path) -> list[list[str]]:
+    with (out / "epochs.csv").open() as file:
+        return [[row[name] for name in METRICS] for row in csv.DictReader(file)]
+
+
+def final_arrays(out: Path) -> dict[str, np.ndarray]:
+    return load_file(max(snapshot_folder(out).glob("step-*.safetensors")))
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    assert metrics(one) == metrics(other)
+    first, second = final_arrays(one), final_arrays(other)
+    assert first.keys() == second.keys()
+    assert [k for k in first if first[k].tobytes() != second[k].tobytes()] == []
+
+
+@pytest.mark.slow
+def test_a_run_stopped_in_every_way_ends_with_the_same_bits(profiled, core_command, tmp_path):
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    spec = tmp_path / "spec.yaml"
+    process = start(core_command, spec, unbroken)
+    assert process.wait() == 0, process.communicate()[1]
+
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    ways = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
+    chance.shuffle(ways)
+    stops = sorted(chance.sample(range(1, STEPS - 1), len(ways)))
+    print(f"seed {seed}: {list(zip(ways, stops, strict=True))}")
+    for way, step in zip(ways, stops, strict=True):
+        process = start(core_command, spec, broken)
+        wait_for_step(process, broken, step)
+        process.send_signal(way)
+        _, said = process.communicate()
+        expected = -way if way == signal.SIGKILL else 128 + way
+        assert process.returncode == expected, said
+        if way != signal.SIGKILL:
+            assert "stopped; the same command goes on from here" in said
+        assert not (broken / "result.json").exists()
+    process = start(core_command, spec, broken)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "going on from a snapshot" in said
+
+    assert_same_end(unbroken, broken)
+    result = json.loads((broken / "result.json").read_text())
+    assert result["resumed"] == len(ways)
+    assert json.loads((unbroken / "result.json").read_text())["resumed"] == 0
+
+    before = (broken / "result.json").read_bytes()
+    process = start(core_command, spec, broken)
+    _, said = process.communicate()
+    assert process.returncode == 0
+    assert "is finished already" in said
+    assert (broken / "result.json").read_bytes() == before
+
+
+def test_a_run_that_exits_in_the_middle_of_a_step_ends_with_the_same_bits(
+    profiled, tmp_path, monkeypatch
+):
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    elastic_run.run(profiled, unbroken)
+    make, at = elastic_run.make_backend, random.randrange(1, STEPS)
+
+    def exiting(*arguments):
+        backend = make(*arguments)
+        train = backend.train_step
+
+        def step(images, labels, step):
+            if step == at:
+                raise SystemExit(1)
+            return train(images, labels, step)
+
+        backend.train_step = step
+        return backend
+
+    monkeypatch.setattr(elastic_run, "make_backend", exiting)
+    with pytest.raises(SystemExit):
+        elastic_run.run(profiled, broken)
+    monkeypatch.undo()
+    elastic_run.run(profiled, broken)
+    assert_same_end(unbroken, broken)
+
+
+def test_a_result_says_where_it_came_from(profiled, tmp_path):
+    elastic_run.run(profiled, tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["spec"] == profiled.content
+    origin = result["provenance"]
+    assert origin["digest"] == profiled.digest
+    assert (origin["kind"], origin["seed"], origin["device"]) == ("measured", 3, "local")
+    assert result["threads"]["intra_op"] == len(os.sched_getaffinity(0))
+    assert result["versions"]["tensorflow"].startswith("2.15")
+    assert {"commit", "recipe", "core"} <= origin.keys()
+    epochs = [s["epoch"] for s in result["selections"]]
+    assert epochs == [1, 3]  # every second epoch
+    chosen = result["selections"][0]["tensors"]
+    assert 0 < len(chosen) < len(result["tensors"])
+    assert (tmp_path / "run" / "tensorboard").is_dir()
+    rows = metrics(tmp_path / "run")
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert rows[0][-1] == str(len(chosen))
+
+
+def test_a_budget_that_no_tensor_fits_ends_before_training_and_names_the_smallest(
+    profiled, tmp_path
+):
+    profiled.content["scheme"]["rho"] = 0.2
+    with pytest.raises(BudgetError, match=r"The smallest ρ that works here is 0\.40"):
+        elastic_run.run(profiled, tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_what_to_lower(profiled, tmp_path):
+    profiled.content["training"]["optimiser"]["learning_rate"] = 1e30
+    profiled.content["scheme"] = {"name": "full"}
+    with pytest.raises(
+        TrainingError, match=r"at step \d+ .*lower training.optimiser.learning_rate"
+    ):
+        elastic_run.run(profiled, tmp_path / "run")
+
+
+def test_a_profile_measured_through_the_command_line_closes_and_can_be_read(
+    spec, core_command, tmp_path
+):
+    spec.save(tmp_path / "spec.yaml")
+    command = [*core_command, "profile", str(tmp_path / "spec.yaml"), "--repeats", "3"]
+    subprocess.run([*command, "--out", spec["profile"]], check=True)
+    timing = Timing.load(Path(spec["profile"]))
+    parts = timing.t_dw.sum() + timing.t_reach.sum() + timing.t_through.sum()
+    assert parts == pytest.approx(timing.full - timing.forward)
+    assert timing.context["versions"]["tensorflow"].startswith("2.15")
+    assert timing.context["threads"]["intra_op"] >= 1

@@ -1,0 +1,162 @@
+"""core.data.catalog: the shipped catalog, and what is not a catalog."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from core.data import catalog
+from core.data.catalog import Fraction, Local, Package, Published, Tfds, Torchvision, Url
+from core.data.readers import READERS, reader_of
+from core.errors import ConfigError
+
+SHA = "0" * 64
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """loaded(change) -> the shipped catalog after `change(content)`, read from a file."""
+
+    def load(change):
+        content = json.loads(json.dumps(yaml.safe_load(catalog.CATALOG.read_text())))  # no anchors
+        change(content)
+        path = tmp_path / "catalog.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return catalog.load(path)
+
+    return load
+
+
+def test_the_catalog_has_what_the_experiments_need():
+    assert set(catalog.load()) == {
+        "caltech_birds2011",
+        "efficientnet_lite0",
+        "elpv",
+        "elpv_mono",
+        "elpv_poly",
+        "oxford_iiit_pet",
+        "resnet50",
+        "stanford_dogs",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "splits"),
+    [
+        ("caltech_birds2011", 200, Published(5994, 5794)),
+        ("oxford_iiit_pet", 37, Published(3680, 3669)),
+        ("stanford_dogs", 120, Published(12000, 8580)),
+        ("elpv", 2, Fraction(0.25, 0)),
+    ],
+)
+def test_splits_and_classes_are_the_published_ones(name, classes, splits):
+    entry = catalog.entry(name)
+    assert (entry.classes, entry.splits) == (classes, splits)
+
+
+def test_elpv_and_its_halves_share_one_archive_and_differ_in_what_they_keep():
+    whole, mono, poly = (catalog.entry(name) for name in ("elpv", "elpv_mono", "elpv_poly"))
+    assert whole.sources == mono.sources == poly.sources
+    assert len({whole.digest(), mono.digest(), poly.digest()}) == 3
+
+
+def test_wording_does_not_change_the_digest_but_content_does():
+    entry = catalog.entry("elpv")
+    assert replace(entry, title="another", citation="another").digest() == entry.digest()
+    assert replace(entry, splits=Fraction(0.25, 1)).digest() != entry.digest()
+
+
+def test_only_tfds_needs_the_tensorflow_environment():
+    needs = {name: catalog.environment(entry) for name, entry in catalog.load().items()}
+    assert {name for name, where in needs.items() if where == "tensorflow"} == {
+        "caltech_birds2011",
+        "oxford_iiit_pet",
+        "stanford_dogs",
+    }
+
+
+def test_every_download_is_pinned_by_checksum_and_size():
+    for entry in catalog.load().values():
+        for source in entry.sources:
+            if isinstance(source, Package | Url):
+                assert source.checksum
+                assert source.size
+
+
+def test_every_source_of_images_has_a_reader():
+    for entry in catalog.load().values():
+        for source in entry.sources if entry.kind == "images" else ():
+            assert reader_of(entry, source) in READERS.values()
+
+
+def test_an_unknown_name_lists_the_known_ones_and_the_nearest():
+    with pytest.raises(ConfigError) as caught:
+        catalog.entry("elvp")
+    assert "no data set or weights called 'elvp' in the catalog" in str(caught.value)
+    assert "did you mean 'elpv'?" in str(caught.value)
+    assert "caltech_birds2011" in str(caught.value)
+
+
+def test_every_kind_of_source_is_read(loaded):
+    def change(content):
+        content["stanford_dogs"]["sources"] = [
+            {"kind": "local", "folder": "/data/dogs"},
+            {"kind": "local"},
+            {"kind": "tfds", "name": "dogs", "version": "1.0.0", "config": "small"},
+            {"kind": "torchvision", "dataset": "CIFAR10"},
+        ]
+        content["resnet50"]["sources"] = [
+            {"kind": "url", "url": "https://example.org/a/b.zip", "sha256": SHA, "member": ["x"]}
+        ]
+
+    entries = loaded(change)
+    assert entries["stanford_dogs"].sources == (
+        Local("/data/dogs"),
+        Local("stanford_dogs"),
+        Tfds("dogs", "1.0.0", "small"),
+        Torchvision("CIFAR10"),
+    )
+    assert entries["stanford_dogs"].sources[2].spec == "dogs/small:1.0.0"
+    assert entries["resnet50"].sources == (
+        Url("b.zip", "sha256", SHA, None, ("x",), "https://example.org/a/b.zip"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "value", "message"),
+    [
+        ("elpv", ["colour"], "grey", r"elpv: .*'colour' was unexpected"),
+        ("elpv", ["splits", "share"], 1, r"elpv\.splits: .*'share' was unexpected"),
+        ("elpv", ["sources", 0, "mirror"], 1, r"elpv\.sources\[0\]: .*'mirror' was unexpected"),
+        ("elpv", ["kind"], "sound", r"elpv\.kind: 'sound' is not one of \['images', 'weights'\]"),
+        ("elpv", ["splits", "test"], 1.5, r"elpv\.splits\.test: 1\.5 .* 1"),
+        ("elpv", ["sources", 0, "sha256"], "abc", r"elpv\.sources\[0\]\.sha256: 'abc' does not"),
+        ("elpv", ["sources", 0, "kind"], "tfds", r"elpv\.sources\[0\]"),
+        ("elpv", ["splits"], {"how": "published", "train": 1, "test": 1}, r"elpv\.splits\.how"),
+        ("elpv", ["sources", 0, "filename"], "../x", r"filename: '\.\./x' does not match"),
+        ("resnet50", ["sources", 0, "md5"], None, r"resnet50\.sources\[0\]\.md5: None is not"),
+        ("stanford_dogs", ["classes"], 1, r"stanford_dogs\.classes: 1 is less than .* 2"),
+    ],
+)
+def test_what_the_schema_does_not_know_is_refused_by_key(loaded, name, keys, value, message):
+    def change(content):
+        place = content[name]
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+
+    with pytest.raises(ConfigError, match=message):
+        loaded(change)
+
+
+def test_a_missing_key_is_named(loaded):
+    with pytest.raises(ConfigError, match=r"elpv: 'licence' is a required property"):
+        loaded(lambda content: content["elpv"].pop("licence"))
+
+
+def test_a_file_that_is_not_yaml_is_named(tmp_path):
+    path = tmp_path / "catalog.yaml"
+    path.write_text("a: [")
+    with pytest.raises(ConfigError, match=r"catalog\.yaml is not valid YAML"):
+        catalog.load(path)

@@ -1,0 +1,14 @@
+"""Write the complete spec of one run, checked."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(snakemake.scriptdir).parents[1]))
+
+from core import schema
+from core.spec import RunSpec
+
+output = Path(snakemake.output.spec)
+content = snakemake.params.spec
+schema.check(content, "run", [])
+RunSpec(content).save(output)
