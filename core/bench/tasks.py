@@ -24,13 +24,10 @@ class Task:
 
     def measure(self, mask: Mask) -> tuple[float, float]:
         """Seconds of a step under a mask, and how much slower the machine is than while it was
-        profiled, told by the forward pass just before and after."""
+        profiled, told by the forward passes between the steps."""
         self.backend.select(mask)
-        batch = (self.images, self.labels)
-        before = self.backend.time_forward(*batch, REPEATS // 2)
-        step = float(np.median(self.backend.time_step(*batch, REPEATS)))
-        after = self.backend.time_forward(*batch, REPEATS // 2)
-        return step, float(np.median(before + after)) / self.timing.forward
+        steps, forwards = self.backend.time_step(self.images, self.labels, REPEATS)
+        return float(np.median(steps)), float(np.median(forwards)) / self.timing.forward
 
 
 def _task(model: str, image_size: int, batch: int) -> Task:

@@ -30,7 +30,8 @@ class Backend(Protocol):
 
     def train_step(self, images: Images, labels: Labels, step: int) -> tuple[float, int]:
         """One step on one batch under the selection: (mean loss, number of right answers).
-        `step` counts from the start of the run and decides learning rate and randomness."""
+        `step` counts from the start of the run and decides augmentation and dropout; the
+        learning rate follows the optimiser's own count of steps."""
 
     def evaluate(self, images: Images, labels: Labels) -> tuple[float, int]:
         """(Summed loss, number of right answers) of a batch, nothing changed."""
@@ -39,11 +40,12 @@ class Backend(Protocol):
         """Importance of every tensor, −Σ g·Δw of one optimiser step on this batch (section 4.2
         of the paper). Leaves no trace: weights, optimiser, counters and RNG are as before."""
 
-    def time_step(self, images: Images, labels: Labels, repeats: int) -> list[float]:
-        """Seconds of `repeats` steps under the selection, after warm-up. Leaves no trace."""
-
-    def time_forward(self, images: Images, labels: Labels, repeats: int) -> list[float]:
-        """Seconds of `repeats` forward passes in training mode, after warm-up."""
+    def time_step(
+        self, images: Images, labels: Labels, repeats: int
+    ) -> tuple[list[float], list[float]]:
+        """Seconds of `repeats` steps under the selection, and of a forward pass in training mode
+        beside each, which tells a slow step from a machine that slowed down. After warm-up.
+        Leaves no trace."""
 
     def time_parts(self, images: Images, labels: Labels, repeats: int) -> Parts:
         """The full step taken apart. Leaves no trace, but the selection is all tensors after."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from core.elastic.selector import select
 from core.elastic.timing import Cost, Timing
 from core.errors import BudgetError
 
@@ -30,12 +31,21 @@ def smallest_rho(timing: Timing, rule: Rule, cost: Cost) -> float:
     return 1 / 3 + cheapest / (1.5 * timing.backward)
 
 
-def check_budget(timing: Timing, rho: float, rule: Rule, cost: Cost) -> None:
+def check_budget(timing: Timing, rho: float, rule: Rule, cost: Cost, resolution: int) -> None:
     """Raises BudgetError, naming the smallest ρ that works, when no tensor fits."""
-    smallest = smallest_rho(timing, rule, cost)
-    if rho < smallest:
-        raise BudgetError(
-            f"elastic.rho = {rho:g} is too small for any tensor: on this device the forward pass "
-            f"alone takes {timing.forward / timing.full:.3f} of a full step. "
-            f"The smallest ρ that works here is {np.ceil(smallest * 1000) / 1000:.3f}"
-        )
+
+    def fits(rho: float) -> bool:
+        budget = backward_budget(timing, rho, rule)
+        everything = np.ones(len(timing.t_dw))
+        return bool(select(timing.t_dw, timing.t_dy(cost), everything, budget, resolution).any())
+
+    if fits(rho):
+        return
+    thousandths = int(np.ceil(smallest_rho(timing, rule, cost) * 1000))
+    while not fits(thousandths / 1000):  # the selector rounds times up
+        thousandths += 1
+    raise BudgetError(
+        f"elastic.rho = {rho:g} is too small for any tensor: on this device the forward pass "
+        f"alone takes {timing.forward / timing.full:.3f} of a full step. "
+        f"The smallest ρ that works here is {thousandths / 1000:.3f}"
+    )

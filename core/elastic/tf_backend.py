@@ -98,26 +98,22 @@ class TensorFlowBackend:
             importance = self._probe(*_inputs(images, labels, step))
         return np.array(importance, dtype=np.float64)
 
-    def time_step(self, images: Images, labels: Labels, repeats: int) -> list[float]:
-        function, inputs = self._selected_step(), _inputs(images, labels, 0)
+    def time_step(
+        self, images: Images, labels: Labels, repeats: int
+    ) -> tuple[list[float], list[float]]:
         with self._untouched():
-            return _seconds([lambda: function(*inputs)[0].numpy()], repeats)[0]
-
-    def time_forward(self, images: Images, labels: Labels, repeats: int) -> list[float]:
-        function, inputs = self._forward, _inputs(images, labels, 0)
-        return _seconds([lambda: function(*inputs)[0].numpy()], repeats)[0]
+            steps, forwards = _seconds(self._runs(images, labels), repeats)
+        return steps, forwards
 
     def time_parts(self, images: Images, labels: Labels, repeats: int) -> Parts:
         self.select(np.ones(len(self.tensors), dtype=bool))
-        full, forward = self._selected_step(), self._forward
-        inputs = _inputs(images, labels, 0)
-        runs = [lambda: full(*inputs)[0].numpy(), lambda: forward(*inputs)[0].numpy()]
+        runs = self._runs(images, labels)
         with self._untouched():
             steps, forwards = _seconds(runs, repeats)
             seconds = tf_trace.trace(runs[0], repeats)
         bare = tf_trace.trace(runs[1], repeats)
         low, middle, high = np.percentile(steps, [25, 50, 75])
-        dw, reach, through = self._split(full, seconds, forward, bare)
+        dw, reach, through = self._split(self._selected_step(), seconds, self._forward, bare)
         return Parts(dw, reach, through, float(np.median(forwards)), middle, (high - low) / middle)
 
     def state(self) -> State:
@@ -230,6 +226,11 @@ class TensorFlowBackend:
         if self._step is None:
             self._step = self._compile(self._training, self._batch)
         return self._step
+
+    def _runs(self, images: Images, labels: Labels) -> list[Callable[[], object]]:
+        """A step under the selection and a forward pass, each until its result is there."""
+        step, inputs = self._selected_step(), _inputs(images, labels, 0)
+        return [lambda: step(*inputs)[0].numpy(), lambda: self._forward(*inputs)[0].numpy()]
 
     def _order(self) -> list[tf.Variable]:
         variables = self._network.trainable_variables + self._head.trainable_variables

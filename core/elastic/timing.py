@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.elastic.selector import Floats, pruned
-from core.errors import DataError
+from core.errors import DataError, DeviceError
 from core.files import write_text
 
 Cost = Literal["realisable", "paper"]
@@ -78,9 +78,17 @@ class Timing:
     def from_parts(
         cls, tensors: Sequence[Tensor], parts: Parts, context: dict[str, Any]
     ) -> "Timing":
-        """Scale the parts so that they add up to the measured backward pass."""
+        """Scale the parts so that they add up to the measured backward pass.
+
+        Raises DeviceError when the measurement makes no sense, as on a device kept busy.
+        """
         backward = parts.full - parts.forward
         total = float(parts.t_dw.sum() + parts.t_reach.sum() + parts.t_through.sum())
+        if backward <= 0 or total <= 0:
+            raise DeviceError(
+                f"the full step ({parts.full:.4f} s) was not slower than the forward pass alone "
+                f"({parts.forward:.4f} s): something else keeps this device busy; measure again"
+            )
         scale = backward / total
         return cls(
             tensors=tuple(tensors),

@@ -77,8 +77,8 @@ class Trainer:
         the loss is no longer a number, BudgetError when no tensor fits the budget.
         """
         if self._fixed is None:
-            rho, rule, cost = (self._scheme[k] for k in ("rho", "budget", "cost"))
-            check_budget(self._timing, rho, rule, cost)
+            settings = (self._scheme[k] for k in ("rho", "budget", "cost", "resolution"))
+            check_budget(self._timing, *settings)
         self._resume()
         epochs = self._training["epochs"]
         done = self.progress.epoch * self._steps + self.progress.batch

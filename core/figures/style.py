@@ -21,6 +21,7 @@ from matplotlib.transforms import ScaledTranslation
 from core.errors import ConfigError
 from core.figures.results import TIMINGS, Run
 from core.files import replacing
+from core.models import MODELS
 
 WIDTH, HEIGHT = 3.5, 3.0  # inches
 MARGIN = 0.04  # inches around everything
@@ -63,14 +64,12 @@ CURVE: dict[str, Any] = {
 }
 
 # Names that readers know. Others appear as they are in the configuration.
-NAMES = {
+NAMES = {name: model.title for name, model in MODELS.items()} | {
     "caltech_birds2011": "CUB-200-2011",
     "oxford_iiit_pet": "Oxford-IIIT Pet",
     "stanford_dogs": "Stanford Dogs",
     "elpv_mono": "elpv (mono)",
     "elpv_poly": "elpv (poly)",
-    "resnet50": "ResNet50",
-    "efficientnet_lite0": "EfficientNet-Lite0",
 }
 
 

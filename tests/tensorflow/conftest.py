@@ -5,14 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from core import RECIPE
 from core.data.catalog import Entry, Fraction, Local
 from core.data.fetch import fetch_entry
 from core.spec import RunSpec
+from core.training import threads
 
 SIZE, BATCH = 32, 8
+
+
+@pytest.fixture(scope="session", autouse=True)
+def thread_counts() -> None:
+    """Set once: TensorFlow takes no other counts after its first operation."""
+    count = threads.resolve({"intra_op": 0, "inter_op": 0})
+    tf.config.threading.set_intra_op_parallelism_threads(count["intra_op"])
+    tf.config.threading.set_inter_op_parallelism_threads(count["inter_op"])
 
 
 @pytest.fixture(scope="session")

@@ -92,11 +92,11 @@ def test_the_smallest_rho_is_tight(
     rho = smallest_rho(timing, rule, cost)
     assume(backward_budget(timing, rho, rule) > 1e-3)
     above, below = rho * (1 + 1e-4), rho * (1 - 1e-4)
-    check_budget(timing, above, rule, cost)
+    check_budget(timing, above, rule, cost, RESOLUTION)
     assert selected(timing, above, rule, cost).any()
     assert not selected(timing, below, rule, cost).any()
     with pytest.raises(BudgetError):
-        check_budget(timing, below, rule, cost)
+        check_budget(timing, below, rule, cost, RESOLUTION)
 
 
 @pytest.mark.parametrize("cost", ["realisable", "paper"])
@@ -104,7 +104,7 @@ def test_a_budget_too_small_for_any_tensor_names_the_smallest_that_works(
     timing: Timing, cost: Cost
 ) -> None:
     with pytest.raises(BudgetError) as refused:
-        check_budget(timing, 0.31, "measured", cost)
+        check_budget(timing, 0.31, "measured", cost, RESOLUTION)
     text = str(refused.value)
     assert text.startswith("elastic.rho = 0.31 is too small for any tensor")
     assert "the forward pass alone takes 0.300 of a full step" in text
@@ -121,7 +121,7 @@ def test_the_rho_that_is_named_works(
 ) -> None:
     timing = timing_of(dw, reach, [0.0, *through[1:]], forward)
     with pytest.raises(BudgetError) as refused:
-        check_budget(timing, 0.0, "measured", "realisable")
+        check_budget(timing, 0.0, "measured", "realisable", RESOLUTION)
     rho = float(str(refused.value).rsplit(" ", 1)[1])
-    check_budget(timing, rho, "measured", "realisable")
+    check_budget(timing, rho, "measured", "realisable", RESOLUTION)
     assert selected(timing, rho, "measured", "realisable").any()
