@@ -81,6 +81,23 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
             _one_of(scheme, list(SCHEMES), "scheme", ["figures", name, "schemes", str(i)], files)
 
 
+def check_published(config: Config, published: Config) -> None:
+    """Raises ConfigError where `scale: paper` would name a setting that is not the published one.
+
+    published: the content of config/paper.yaml. Budgets may vary, as they do in the paper.
+    """
+    if config["scale"] != "paper":
+        return
+    for section in ("stand_ins", "training"):
+        for key, value in published[section].items():
+            if config[section][key] != value:
+                raise ConfigError(
+                    f"scale = paper is the published setting, but {section}.{key} is "
+                    f"{config[section][key]!r}, published: {value!r}; use scale = custom, or the "
+                    "whole of it with --configfile config/paper.yaml"
+                )
+
+
 def read_devices(folder: Path) -> dict[str, dict[str, Any]]:
     """Every device of config/devices by name. Raises ConfigError for a bad file."""
     return _read_devices(folder.resolve())

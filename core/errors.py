@@ -47,7 +47,11 @@ class MissingPackageError(CoreError):
     meaning = "a package or interpreter is missing"
 
 
-INTERRUPTED = {130: "stopped by Ctrl-C (SIGINT)", 143: "stopped by SIGTERM"}
+INTERRUPTED = {
+    129: "stopped: the terminal was closed (SIGHUP)",
+    130: "stopped by Ctrl-C (SIGINT)",
+    143: "stopped by SIGTERM",
+}
 
 
 def exit_codes() -> dict[int, str]:

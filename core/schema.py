@@ -13,6 +13,8 @@ from referencing import Registry, Resource
 
 from core.errors import ConfigError
 
+_NOWHERE = object()  # what a file says of a key that it does not have; null is a value
+
 FOLDER = Path(__file__).parent / "schemas"
 
 
@@ -55,7 +57,7 @@ def source(keys: Sequence[str], value: Any, files: Sequence[Path]) -> str:
         content = read_yaml(file)
         for key in keys:
             content = _inside(content, key)
-        if content is not None and content == value:
+        if content is not _NOWHERE and content == value:
             here = Path.cwd()
             return str(file.relative_to(here) if file.is_relative_to(here) else file)
     return "--config on the command line" if files else "the content given"
@@ -64,7 +66,7 @@ def source(keys: Sequence[str], value: Any, files: Sequence[Path]) -> str:
 def _inside(content: Any, key: str) -> Any:
     if isinstance(content, list) and key.isdigit() and int(key) < len(content):
         return content[int(key)]
-    return content.get(key) if isinstance(content, dict) else None
+    return content.get(key, _NOWHERE) if isinstance(content, dict) else _NOWHERE
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
@@ -98,7 +100,9 @@ def _allowed(error: ValidationError) -> str:
             return f"must be one of {', '.join(map(str, limit))}"
         case "type":
             names = [limit] if isinstance(limit, str) else limit
-            return f"must be of type {' or '.join(names)}"
+            hint = "; in --config, values inside braces are text: use --configfile"
+            asked = f"must be of type {' or '.join(names)}"
+            return asked + (hint if isinstance(error.instance, str) else "")
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
             return f"must be {_range(error.schema)}"
         case _:

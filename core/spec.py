@@ -1,5 +1,6 @@
 """The run spec: one file that says everything about one run."""
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass
@@ -39,6 +40,12 @@ class RunSpec:
 
     @property
     def digest(self) -> str:
-        """Names the run's content: the same for the same spec, on any machine."""
-        text = json.dumps(self.content, sort_keys=True, ensure_ascii=False)
+        """Names what the run computes: the same for the same spec, on any machine.
+
+        What changes no number is left out: how often snapshots are written, and the device's
+        title.
+        """
+        content = copy.deepcopy(self.content)
+        del content["training"]["snapshot_minutes"], content["device"]["title"]
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

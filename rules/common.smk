@@ -18,9 +18,11 @@ from core.errors import CoreError
 shell.prefix(f"ENVS_RUN={shlex.quote(str(workflow.basedir))}/envs/run; ")
 
 DEVICES_FOLDER = Path(workflow.basedir) / "config" / "devices"
+PAPER = Path(workflow.basedir) / "config" / "paper.yaml"
 
 try:
     settings.check(config, [Path(f) for f in workflow.configfiles], DEVICES_FOLDER)
+    settings.check_published(config, settings.schema.read_yaml(PAPER))
     DEVICES = settings.read_devices(DEVICES_FOLDER)
     FIGURES = settings.figures(config)
 except CoreError as error:
@@ -47,6 +49,12 @@ onstart:
         )
 
 
+def one_line(content):
+    """The same text for the same content, in whatever order a file has its keys: Snakemake
+    compares parameters as text."""
+    return json.dumps(content, sort_keys=True, ensure_ascii=False)
+
+
 def figure_of(wildcards):
     """The figure of this name."""
     if wildcards.figure not in FIGURES:
@@ -71,21 +79,21 @@ def results_of_runs(wildcards):
 
 def figure_entry(wildcards):
     """A figure's entry, on one line."""
-    return json.dumps(figure_of(wildcards).entry)
+    return one_line(figure_of(wildcards).entry)
 
 
 def figure_stand_ins(wildcards):
     """What stands in for the model and data set that a figure names, on one line."""
     entry = figure_of(wildcards).entry
-    return json.dumps(
+    return one_line(
         {n: config["stand_ins"][n] for n in (entry["model"], entry["dataset"])}
     )
 
 
 def spec_of(wildcards):
-    """The complete spec of a run."""
+    """The complete spec of a run, on one line."""
     key = settings.RunKey.parse(wildcards.task, wildcards.run)
-    return settings.run_spec(config, key, DEVICES_FOLDER)
+    return one_line(settings.run_spec(config, key, DEVICES_FOLDER))
 
 
 def data_of(wildcards):
@@ -105,9 +113,10 @@ def weights_of(wildcards):
 
 
 def profiled_spec(wildcards):
-    """The spec that a profile is measured for: that of full training."""
-    folder = "results/{scale}/{device}/{framework}/{task}".format(**wildcards)
-    return f"{folder}/full-seed{config['seed']}/spec.yaml"
+    """The spec that a profile is measured for: that of full training, whatever the seed."""
+    return "results/{scale}/{device}/{framework}/{task}/full-seed0/spec.yaml".format(
+        **wildcards
+    )
 
 
 def folder_of_output(wildcards, output):

@@ -22,9 +22,8 @@ from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple
 
 from core.data.catalog import Download, Package, Url
 from core.data.progress import bytes_bar
-from core.data.storage import CHUNK, digest, exclusive, flush, require_room, writing
 from core.errors import DataError
-from core.files import write_text
+from core.files import CHUNK, digest, exclusive, flush, require_room, write_text, writing
 
 log = logging.getLogger("core.data")
 

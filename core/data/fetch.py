@@ -9,8 +9,8 @@ from core.data import catalog, images, manifest, weights
 from core.data.catalog import Download, Entry, Local, Source
 from core.data.download import download, mirror_folder
 from core.data.readers import reader_of
-from core.data.storage import exclusive, replacing_folder
 from core.errors import ConfigError, DataError
+from core.files import exclusive, replacing_folder
 
 log = logging.getLogger("core.data")
 

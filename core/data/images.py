@@ -15,8 +15,8 @@ from core.data import manifest
 from core.data.catalog import Entry, Published
 from core.data.progress import count_bar
 from core.data.samples import Images, Part, Sample
-from core.data.storage import require_room, writing
 from core.errors import DataError
+from core.files import require_room, writing
 
 PARTS = ("train", "test")
 FILES = [f"{part}_{what}.npy" for part in PARTS for what in ("images", "labels")]

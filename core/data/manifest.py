@@ -8,9 +8,8 @@ from typing import Any
 
 import core
 from core import machine
-from core.data.storage import digest
 from core.errors import DataError
-from core.files import write_text
+from core.files import digest, write_text
 
 NAME = "manifest.json"
 FORMAT = 1

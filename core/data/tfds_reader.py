@@ -10,8 +10,8 @@ from PIL import Image
 from core.data.catalog import Entry, Source, Tfds, Url
 from core.data.download import download
 from core.data.samples import Images, Part, Sample
-from core.data.storage import exclusive, writing
 from core.errors import CoreError, DataError, MissingPackageError
+from core.files import exclusive, writing
 
 FOLDER = "tensorflow_datasets"  # in the downloads folder
 _FILE_NAMES = ("image/filename", "file_name")  # features that name a sample, where there is one

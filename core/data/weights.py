@@ -7,8 +7,8 @@ from typing import Any
 from core.data import manifest
 from core.data.archive import read_member
 from core.data.catalog import Download, Entry
-from core.data.storage import writing
 from core.errors import DataError, MissingPackageError
+from core.files import writing
 
 FILES = ["weights.safetensors", "weights.h5"]
 

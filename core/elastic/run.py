@@ -1,5 +1,6 @@
 """One elastic run, or one timing profile, from its spec: parts are built, results written."""
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -11,6 +12,7 @@ from core.elastic.backend import Backend, Images, Labels
 from core.elastic.timing import Timing
 from core.elastic.trainer import Trainer, steps_per_epoch
 from core.errors import ConfigError
+from core.files import exclusive
 from core.spec import RunSpec
 from core.training import threads
 from core.training.events import EventLog
@@ -27,16 +29,22 @@ def run(spec: RunSpec, out: Path) -> None:
 
     A finished run is left as it is. Raises the errors of `Trainer.run` and of its files.
     """
-    if _finished(spec, out):
-        log.info("%s is finished already", out)
-        return
+    with exclusive(snapshot_folder(out) / ".lock"):  # an orphan of a killed Snakemake trains on
+        if _finished(spec, out):
+            log.info("%s is finished already", out)
+        else:
+            _train(spec, out)
+
+
+def _train(spec: RunSpec, out: Path) -> None:
     timing = Timing.load(Path(spec["profile"]))
     train, test = (open_split(Path(spec["data"]["folder"]), part) for part in ("train", "test"))
     backend = make_backend(spec, train)
-    snapshots = Snapshots(snapshot_folder(out), spec.digest)
+    snapshots = Snapshots(snapshot_folder(out), identity(spec))
     events = EventLog(out / "tensorboard")
     progress = Trainer(spec, backend, train, test, timing, snapshots, events).run()
     extra = {
+        "identity": identity(spec),
         "resumed": progress.resumed,
         "resume_s": progress.resume_s,
         "selections": progress.selections,
@@ -112,6 +120,15 @@ def make_backend(spec: RunSpec, train: Split) -> Backend:
     )
 
 
+def identity(spec: RunSpec) -> str:
+    """What a snapshot must agree with to be used: the spec and, where it decides what is
+    trained, the timing profile."""
+    if spec["scheme"]["name"] != "elastic":
+        return spec.digest
+    profile = hashlib.sha256(Path(spec["profile"]).read_bytes()).hexdigest()
+    return hashlib.sha256(f"{spec.digest} {profile}".encode()).hexdigest()
+
+
 def snapshot_folder(out: Path) -> Path:
     """Beside the run's folder, where no rule writes."""
     return out.with_name(out.name + ".snapshots")
@@ -120,6 +137,6 @@ def snapshot_folder(out: Path) -> Path:
 def _finished(spec: RunSpec, out: Path) -> bool:
     try:
         result: dict[str, Any] = json.loads((out / "result.json").read_text())
-        return bool(result["provenance"]["digest"] == spec.digest)
+        return bool(result["identity"] == identity(spec))
     except (OSError, ValueError, KeyError):
         return False

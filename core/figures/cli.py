@@ -7,8 +7,6 @@ from typing import Any
 
 from core.errors import ConfigError
 
-HELP = "draw a figure (PDF, PNG and its numbers as CSV) from finished runs"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's arguments."""

@@ -85,7 +85,7 @@ class Snapshots:
         if metadata.get("format") != FORMAT:
             return f"its format is {metadata.get('format')}, not {FORMAT}"
         if metadata.get("digest") != self.digest:
-            return "it belongs to another run spec"
+            return "it belongs to another run spec or timing profile"
         return None
 
     def _read(self, file: Path) -> Snapshot:

@@ -1,17 +1,20 @@
-"""Stopping between two steps: Ctrl-C and SIGTERM ask, the loop answers with a snapshot."""
+"""Stopping between two steps: a signal asks, the loop answers with a snapshot."""
 
 import signal
 from types import FrameType, TracebackType
 
+# Ctrl-C, `kill`, and a terminal or SSH connection that closes.
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Stop:
-    """While active, SIGINT and SIGTERM set `signal`; a second one ends the process at once."""
+    """While active, each of ASKING sets `signal`; a second one ends the process at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def __enter__(self) -> "Stop":
-        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {s: signal.signal(s, self._ask) for s in ASKING}
         return self
 
     def __exit__(

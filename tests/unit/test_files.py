@@ -93,12 +93,12 @@ def test_a_folder_that_cannot_be_written_is_named(path: Path) -> None:
     inside_a_file = path / "result.json"
     with pytest.raises(StorageError) as refused:
         write_text(inside_a_file, "new")
-    assert str(refused.value).startswith(f"{inside_a_file} was not written: ")
+    assert str(refused.value).startswith(f"{inside_a_file} cannot be written: ")
     assert path.read_text() == "old"
 
 
 def test_a_place_that_is_a_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"was not written: Is a directory"):
+    with pytest.raises(StorageError, match=r"cannot be written: Is a directory"):
         write_text(tmp_path, "new")
     assert names(tmp_path.parent).count(tmp_path.name) == 1
 

@@ -1,5 +1,6 @@
 """Write the complete spec of one run, checked."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,6 @@ from core import schema
 from core.spec import RunSpec
 
 output = Path(snakemake.output.spec)
-content = snakemake.params.spec
+content = json.loads(snakemake.params.spec)
 schema.check(content, "run", [])
 RunSpec(content).save(output)

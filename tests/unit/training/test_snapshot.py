@@ -81,7 +81,7 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_is_used(kept, caplog, dam
 def test_one_of_another_run_is_set_aside(kept, caplog):
     other = Snapshots(kept.folder, "another digest")
     assert other.load() is None
-    assert "it belongs to another run spec" in caplog.text
+    assert "it belongs to another run spec or timing profile" in caplog.text
     assert len(list(kept.folder.glob("*.rejected"))) == 2
 
 

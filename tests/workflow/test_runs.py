@@ -1,0 +1,144 @@
+"""The workflow from end to end, and stopped on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import TINY, Call, snakemake_command
+
+pytestmark = pytest.mark.slow
+
+TARGET = "figures/fig15a.pdf"
+CONFIG = f"--configfile={TINY}"
+TASK = "results/tiny/local/tensorflow/efficientnet_lite0-elpv"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """A folder in which the tiny figure has been made."""
+    folder = tmp_path_factory.mktemp("tiny")
+    subprocess.run(snakemake_command(folder, TARGET, CONFIG), env=environment, check=True)
+    return folder
+
+
+def jobs_planned(said: str) -> set[str]:
+    """Rules that a dry run would run."""
+    table = said.partition("Job stats:")[2].partition("total")[0]
+    return {line.split()[0] for line in table.splitlines()[3:] if line.strip()}
+
+
+def test_a_figure_is_made_from_nothing_with_its_numbers_beside_it(finished: Path) -> None:
+    for ending in ("pdf", "png", "csv"):
+        assert (finished / f"figures/fig15a.{ending}").stat().st_size > 100
+    for run in ("elastic-rho0.5-seed0", "full-seed0", "head-seed0", "bn_bias-seed0"):
+        result = json.loads((finished / TASK / run / "result.json").read_text())
+        assert result["spec"]["scale"] == "tiny"
+        assert result["provenance"]["kind"] == "measured"
+
+
+def test_made_again_there_is_nothing_to_do(finished: Path, snakemake: Call) -> None:
+    said = snakemake(TARGET, CONFIG, folder=finished)
+    assert said.returncode == 0
+    assert "Nothing to be done" in said.stdout
+
+
+def test_drawing_again_trains_nothing(finished: Path, snakemake: Call) -> None:
+    (finished / TARGET).unlink()
+    planned = snakemake(TARGET, CONFIG, "--dry-run", folder=finished).stdout
+    assert jobs_planned(planned) == {"figure"}
+    assert snakemake(TARGET, CONFIG, folder=finished).returncode == 0
+
+
+def test_another_budget_trains_only_the_elastic_run(
+    finished: Path, snakemake: Call, tmp_path: Path
+) -> None:
+    other = yaml.safe_load(TINY.read_text()) | {"elastic": {"rho": 0.6}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    config = f"--configfile={tmp_path / 'other.yaml'}"
+    planned = snakemake(TARGET, config, "--dry-run", folder=finished).stdout
+    assert jobs_planned(planned) == {"figure", "run", "run_spec"}, planned
+    assert "Training elastic-rho0.6-seed0" in planned
+    assert "Training full" not in planned
+
+
+def test_the_other_time_axis_only_draws_again(
+    finished: Path, snakemake: Call, tmp_path: Path
+) -> None:
+    other = yaml.safe_load(TINY.read_text()) | {"time_axis": {"testing": "exclude"}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    config = f"--configfile={tmp_path / 'other.yaml'}"
+    planned = snakemake(TARGET, config, "--dry-run", folder=finished).stdout
+    assert jobs_planned(planned) == {"figure"}
+
+
+def start(folder: Path, environment: dict[str, str], config: Path) -> "subprocess.Popen[bytes]":
+    command = snakemake_command(folder, "figures/fig15a_ego.pdf", f"--configfile={config}")
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def wait_for_training(folder: Path) -> None:
+    """Until the elastic run has written a snapshot inside an epoch."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if list(folder.glob(f"{TASK}/elastic-rho0.5-seed0.snapshots/step-*")):
+            return
+        time.sleep(0.05)
+    raise AssertionError("training never began")
+
+
+@pytest.fixture
+def long_run(tmp_path: Path) -> Path:
+    """A configuration in which the elastic run is long enough to be stopped in an epoch."""
+    tiny = yaml.safe_load(TINY.read_text())
+    tiny["training"] |= {"epochs": 4, "snapshot_minutes": 0.01}
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(tiny))
+    return tmp_path / "long.yaml"
+
+
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_with_all_its_processes_the_same_command_goes_on(
+    finished: Path,
+    snakemake: Call,
+    environment: dict[str, str],
+    tmp_path: Path,
+    long_run: Path,
+    way: signal.Signals,
+) -> None:
+    folder = tmp_path / "work"
+    (folder / "results").mkdir(parents=True)
+    for shared in ("data", "weights"):
+        (folder / "results" / shared).symlink_to(finished / "results" / shared)
+    process = start(folder, environment, long_run)
+    wait_for_training(folder)
+    os.killpg(process.pid, way)
+    assert process.wait() != 0
+    ended = snakemake("figures/fig15a_ego.pdf", f"--configfile={long_run}", folder=folder)
+    assert ended.returncode == 0, ended.stdout
+    assert "going on from a snapshot" in ended.stdout
+    result = json.loads((folder / TASK / "elastic-rho0.5-seed0" / "result.json").read_text())
+    assert result["resumed"] == 1
+
+
+def test_a_run_whose_snakemake_was_killed_is_waited_for_and_not_trained_twice(
+    finished: Path, snakemake: Call, environment: dict[str, str], tmp_path: Path, long_run: Path
+) -> None:
+    folder = tmp_path / "work"
+    (folder / "results").mkdir(parents=True)
+    for shared in ("data", "weights"):
+        (folder / "results" / shared).symlink_to(finished / "results" / shared)
+    process = start(folder, environment, long_run)
+    wait_for_training(folder)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    ended = snakemake("figures/fig15a_ego.pdf", f"--configfile={long_run}", folder=folder)
+    assert ended.returncode == 0, ended.stdout
+    assert "waiting for another process that holds" in ended.stdout
+    assert "is finished already" in ended.stdout
+    result = json.loads((folder / TASK / "elastic-rho0.5-seed0" / "result.json").read_text())
+    assert result["resumed"] == 0
