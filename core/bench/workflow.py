@@ -16,12 +16,12 @@ TARGET = "figures/fig15a.pdf"
 
 
 def run() -> Report:
-    """Runs the demo in a folder of its own; a copy of finished downloads saves no time."""
+    """Runs the demo from nothing, downloads included, in a folder of its own."""
     with tempfile.TemporaryDirectory(dir=PROJECT / "results") as folder:
         demo = _seconds(folder, TARGET)
         again = _seconds(folder, TARGET)
         plans = _paper_plans(folder)
-        shares = _selection_share(Path(folder))
+        shares = _overhead_shares(Path(folder))
     figures = {
         "demo_s": demo,
         "again_s": again,
@@ -29,11 +29,11 @@ def run() -> Report:
         "plans_s": plans,
         **shares,
     }
-    limits = {"demo_s": 420.0, "again_s": 5.0, "slowest_plan_s": 5.0, "selection_share": 0.02}
+    limits = {"demo_s": 420.0, "again_s": 5.0, "slowest_plan_s": 5.0, "overhead_share": 0.02}
     notes = [
-        "selection_share: importance, selector and compiling the selected step, over training "
-        "time of the elastic run. A demo epoch is seconds long, so that compiling weighs more "
-        "than in a run of hours; selection_share_without_compiling leaves it out."
+        "overhead_share: profiling, importance with selector, and compiling each selection, over "
+        "the training time of the elastic run. They take the same seconds in a run of hours; the "
+        "demo trains for about a minute, which is too short for the limit."
     ]
     return Report(figures, limits, notes)
 
@@ -53,15 +53,19 @@ def _paper_plans(folder: str) -> dict[str, float]:
     return {name: _seconds(folder, f"figures/{name}.pdf", *paper) for name in figures}
 
 
-def _selection_share(folder: Path) -> dict[str, float]:
+def _overhead_shares(folder: Path) -> dict[str, float]:
     elastic = next(folder.glob("results/demo/*/*/*/elastic-*/result.json")).parent
     epochs = read_run(elastic).epochs
     rows = epochs.to_dict("records")
     total = sum(trained_seconds(row) for row in rows)
     selection, compiling = (float(epochs[f"{part}_s"].sum()) for part in ("selection", "compile"))
-    resumed = json.loads((elastic / "result.json").read_text())["resumed"]
-    return {
-        "selection_share": round((selection + compiling) / total, 4),
-        "selection_share_without_compiling": round(selection / total, 4),
-        "resumed": resumed,
+    profile = json.loads(next(folder.glob("results/demo/*/*/profiles/*.json")).read_text())
+    parts = {
+        "selection": selection,
+        "compiling": compiling,
+        "profiling": profile["context"]["taken_s"],
+    }
+    return {f"{name}_share": round(seconds / total, 4) for name, seconds in parts.items()} | {
+        "overhead_share": round(sum(parts.values()) / total, 4),
+        "elastic_training_s": round(total, 1),
     }

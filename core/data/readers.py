@@ -3,7 +3,6 @@
 import inspect
 import io
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from core.data.catalog import Download, Entry, Fraction, Local, Source, Tfds, To
 from core.data.samples import Images, Part, Sample, decode, stratified
 from core.data.tfds_reader import read_tfds
 from core.errors import ConfigError, DataError, MissingPackageError
+from core.vision import torchvision
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -107,7 +107,7 @@ def read_torchvision(entry: Entry, source: Source, path: Path) -> Images:
     """
     assert isinstance(source, Torchvision)  # by the registry
     try:
-        datasets = import_module("torchvision.datasets")
+        datasets = torchvision("datasets")
     except ImportError as error:
         raise MissingPackageError(
             f"{entry.name} comes through torchvision, which does not load here ({error}); "

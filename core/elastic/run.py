@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def run(spec: RunSpec, out: Path) -> None:
 
 def _train(spec: RunSpec, out: Path) -> None:
     timing = Timing.load(Path(spec["profile"]))
+    _warn_of_another_machine(timing, spec["profile"])
     train, test = (open_split(Path(spec["data"]["folder"]), part) for part in ("train", "test"))
     backend = make_backend(spec, train)
     snapshots = Snapshots(snapshot_folder(out), identity(spec))
@@ -57,9 +59,11 @@ def _train(spec: RunSpec, out: Path) -> None:
 
 def profile(spec: RunSpec, out: Path, repeats: int) -> None:
     """Measure the timing profile of the spec's model on this device and write it as JSON."""
+    start = time.monotonic()
     train = open_split(Path(spec["data"]["folder"]), "train")
     backend = make_backend(spec, train)
     batch = spec["training"]["batch"]
+    log.info("timing %d steps of %s and their parts", repeats, spec["model"]["name"])
     context = {
         "device": spec["device"],
         "model": spec["model"]["name"],
@@ -72,6 +76,7 @@ def profile(spec: RunSpec, out: Path, repeats: int) -> None:
         "machine": machine.describe(),
     }
     timing = _closed_timing(backend, train.images[:batch], train.labels[:batch], context)
+    timing.context["taken_s"] = round(time.monotonic() - start, 1)
     timing.save(out)
     log.info(
         "%s: full step %.1f ms, forward %.1f ms; parts close to %.1f %% of the backward pass",
@@ -96,6 +101,16 @@ def _closed_timing(
         "delete the profile and measure again when it is quiet", 100 * CLOSES,
     )  # fmt: skip
     return best
+
+
+def _warn_of_another_machine(timing: Timing, path: str) -> None:
+    here, there = machine.describe(), timing.context.get("machine", {})
+    differ = [key for key in ("processor", "cores") if key in there and here[key] != there[key]]
+    if differ:
+        log.warning(
+            "%s was measured on another machine (%s); delete it to measure this one",
+            path, ", ".join(f"{key}: {there[key]}, here {here[key]}" for key in differ),
+        )  # fmt: skip
 
 
 def make_backend(spec: RunSpec, train: Split) -> Backend:

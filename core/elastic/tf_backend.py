@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from core import machine
 from core.elastic import tf_graph, tf_trace
@@ -300,7 +301,8 @@ def _seconds(runs: list[Callable[[], object]], repeats: int) -> list[list[float]
     """Seconds of each repeat of each run. They take turns, so that a machine that slows down
     meanwhile slows all of them alike."""
     taken: list[list[float]] = [[] for _ in runs]
-    for repeat in range(WARM_UP + repeats):
+    turns = tqdm(range(WARM_UP + repeats), "timing", unit="step", leave=False, disable=None)
+    for repeat in turns:
         for run, seconds in zip(runs, taken, strict=True):
             start = time.perf_counter()
             run()

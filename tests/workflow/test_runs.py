@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -77,11 +79,6 @@ def test_the_other_time_axis_only_draws_again(
     assert jobs_planned(planned) == {"figure"}
 
 
-def start(folder: Path, environment: dict[str, str], config: Path) -> "subprocess.Popen[bytes]":
-    command = snakemake_command(folder, "figures/fig15a_ego.pdf", f"--configfile={config}")
-    return subprocess.Popen(command, env=environment, start_new_session=True)
-
-
 def wait_for_training(folder: Path) -> None:
     """Until the elastic run has written a snapshot inside an epoch."""
     deadline = time.monotonic() + 300
@@ -101,21 +98,33 @@ def long_run(tmp_path: Path) -> Path:
     return tmp_path / "long.yaml"
 
 
-@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_with_all_its_processes_the_same_command_goes_on(
-    finished: Path,
-    snakemake: Call,
-    environment: dict[str, str],
-    tmp_path: Path,
-    long_run: Path,
-    way: signal.Signals,
-) -> None:
+@pytest.fixture
+def training(
+    finished: Path, environment: dict[str, str], tmp_path: Path, long_run: Path
+) -> "Iterator[tuple[Path, subprocess.Popen[bytes]]]":
+    """A folder, and the Snakemake that trains there in a session of its own."""
     folder = tmp_path / "work"
     (folder / "results").mkdir(parents=True)
     for shared in ("data", "weights"):
         (folder / "results" / shared).symlink_to(finished / "results" / shared)
-    process = start(folder, environment, long_run)
-    wait_for_training(folder)
+    command = snakemake_command(folder, "figures/fig15a_ego.pdf", f"--configfile={long_run}")
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        wait_for_training(folder)
+        yield folder, process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_with_all_its_processes_the_same_command_goes_on(
+    training: "tuple[Path, subprocess.Popen[bytes]]",
+    snakemake: Call,
+    long_run: Path,
+    way: signal.Signals,
+) -> None:
+    folder, process = training
     os.killpg(process.pid, way)
     assert process.wait() != 0
     ended = snakemake("figures/fig15a_ego.pdf", f"--configfile={long_run}", folder=folder)
@@ -126,14 +135,9 @@ def test_stopped_with_all_its_processes_the_same_command_goes_on(
 
 
 def test_a_run_whose_snakemake_was_killed_is_waited_for_and_not_trained_twice(
-    finished: Path, snakemake: Call, environment: dict[str, str], tmp_path: Path, long_run: Path
+    training: "tuple[Path, subprocess.Popen[bytes]]", snakemake: Call, long_run: Path
 ) -> None:
-    folder = tmp_path / "work"
-    (folder / "results").mkdir(parents=True)
-    for shared in ("data", "weights"):
-        (folder / "results" / shared).symlink_to(finished / "results" / shared)
-    process = start(folder, environment, long_run)
-    wait_for_training(folder)
+    folder, process = training
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     ended = snakemake("figures/fig15a_ego.pdf", f"--configfile={long_run}", folder=folder)
