@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class RunKey:
 
     @property
     def name(self) -> str:
-        rho = "" if self.rho is None else f"-rho{self.rho:g}"
+        rho = "" if self.rho is None else f"-rho{Decimal(str(self.rho)):f}"
         return f"{self.scheme}{rho}-seed{self.seed}"
 
     @classmethod
@@ -70,13 +71,14 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
     """
     schema.check(config, "config", files)
     _one_of(config["device"], sorted(read_devices(devices)), "device", ["device"], files)
-    known = sorted([*MODELS, *(e.name for e in catalog.load().values() if e.kind == "images")])
-    for name, stand_in in config["stand_ins"].items():
-        _one_of(stand_in, known, "model or data set", ["stand_ins", name], files)
+    images = sorted(e.name for e in catalog.load().values() if e.kind == "images")
+    known = {"model": sorted(MODELS), "dataset": images}
     for name, entry in config["figures"].items():
-        for key in ("model", "dataset"):
+        for key, words in (("model", "model"), ("dataset", "data set")):
             names = sorted(config["stand_ins"])
             _one_of(entry[key], names, "key of stand_ins", ["figures", name, key], files)
+            stand_in = config["stand_ins"][entry[key]]
+            _one_of(stand_in, known[key], words, ["stand_ins", entry[key]], files)
         for i, scheme in enumerate(entry["schemes"]):
             _one_of(scheme, list(SCHEMES), "scheme", ["figures", name, "schemes", str(i)], files)
 
@@ -88,9 +90,9 @@ def check_published(config: Config, published: Config) -> None:
     """
     if config["scale"] != "paper":
         return
-    for section in ("stand_ins", "training"):
+    for section in ("stand_ins", "training", "elastic"):
         for key, value in published[section].items():
-            if config[section][key] != value:
+            if config[section][key] != value and key != "rho":
                 raise ConfigError(
                     f"scale = paper is the published setting, but {section}.{key} is "
                     f"{config[section][key]!r}, published: {value!r}; use scale = custom, or the "

@@ -24,12 +24,12 @@ class DataError(CoreError):
 
 class StorageError(CoreError):
     exit_code = 4
-    meaning = "a file could not be written or a snapshot cannot be used"
+    meaning = "a file could not be written"
 
 
 class DeviceError(CoreError):
     exit_code = 5
-    meaning = "the device cannot be used from here"
+    meaning = "the device cannot be used, or is too busy to be measured"
 
 
 class BudgetError(CoreError):
@@ -39,7 +39,7 @@ class BudgetError(CoreError):
 
 class TrainingError(CoreError):
     exit_code = 7
-    meaning = "training cannot go on (loss is not a number, unknown layer)"
+    meaning = "training or profiling cannot go on"
 
 
 class MissingPackageError(CoreError):

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from core.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -107,6 +105,8 @@ def exclusive(path: Path) -> Iterator[None]:
 
     Raises StorageError when the folder cannot be written.
     """
+    from filelock import FileLock, Timeout  # Snakemake, which writes specs, does not bring it
+
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)

@@ -11,6 +11,9 @@ from core import __version__, machine
 from core.files import write_text
 from core.spec import RunSpec
 
+# Columns of epochs.csv that add up to training time; testing and snapshots are not in it.
+TRAINING_SECONDS = ("data_s", "forward_s", "backward_update_s", "compile_s", "selection_s")
+
 
 def write(out: Path, spec: RunSpec, rows: list[dict[str, float]], extra: dict[str, Any]) -> None:
     """Write epochs.csv, then result.json: who finds the result finds the epochs.
@@ -27,15 +30,19 @@ def write(out: Path, spec: RunSpec, rows: list[dict[str, float]], extra: dict[st
         "spec": spec.content,
         "best": best,
         "last": rows[-1],
+        "provenance": provenance(spec),
         **extra,
-        "provenance": provenance(spec) | extra.get("provenance", {}),
-        "machine": machine.describe(),
     }
     write_text(out / "result.json", json.dumps(result, indent=1))
 
 
+def origin(versions: dict[str, str]) -> dict[str, Any]:
+    """What computes in this process, taken before it starts. versions: of the packages."""
+    return {"commit": commit(), "versions": versions, "machine": machine.describe()}
+
+
 def provenance(spec: RunSpec) -> dict[str, Any]:
-    """Where a result came from, as far as every run knows it."""
+    """Where a result came from, as far as its spec says it."""
     return {
         "kind": spec["device"]["timing"],
         "digest": spec.digest,
@@ -43,7 +50,6 @@ def provenance(spec: RunSpec) -> dict[str, Any]:
         "seed": spec["seed"],
         "device": spec["device"]["name"],
         "core": __version__,
-        "commit": commit(),
     }
 
 

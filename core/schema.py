@@ -1,15 +1,17 @@
 """Checking YAML against the schemas of `core/schemas`, with errors that a person can act on."""
 
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
-from referencing import Registry, Resource
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 from core.errors import ConfigError
 
@@ -26,9 +28,23 @@ def load(name: str) -> dict[str, Any]:
 
 
 @cache
-def _validator(name: str) -> Draft202012Validator:
-    files = [(f.name, Resource.from_contents(load(f.name.split(".")[0]))) for f in FOLDER.iterdir()]
-    return Draft202012Validator(load(name), registry=Registry().with_resources(files))
+def _validator(name: str) -> Any:
+    files = [
+        (f.name, DRAFT202012.create_resource(load(f.name.split(".")[0]))) for f in FOLDER.iterdir()
+    ]
+    kinds = Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            # JSON Schema takes 32.0 for an integer and has no word for not-a-number.
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: _is_number(value),
+        }
+    )
+    strict = validators.extend(Draft202012Validator, type_checker=kinds)
+    return strict(load(name), registry=Registry().with_resources(files))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check(content: Any, name: str, files: Sequence[Path]) -> None:
@@ -100,13 +116,22 @@ def _allowed(error: ValidationError) -> str:
             return f"must be one of {', '.join(map(str, limit))}"
         case "type":
             names = [limit] if isinstance(limit, str) else limit
-            hint = "; in --config, values inside braces are text: use --configfile"
-            asked = f"must be of type {' or '.join(names)}"
-            return asked + (hint if isinstance(error.instance, str) else "")
+            return f"must be of type {' or '.join(names)}{_hint(error.instance)}"
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
             return f"must be {_range(error.schema)}"
         case _:
             return str(error.message)
+
+
+def _hint(value: Any) -> str:
+    """Why a number that somebody wrote may have arrived as text."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return ""
+    if not isinstance(value, str):
+        return ""
+    return "; inside the braces of --config numbers are text (use a file), and YAML wants 1.0e-4"
 
 
 def _range(schema: dict[str, Any]) -> str:

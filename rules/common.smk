@@ -13,6 +13,7 @@ sys.path.insert(0, str(workflow.basedir))
 from core import config as settings
 from core.data import catalog
 from core.errors import CoreError
+from core.spec import RunSpec
 
 # Every command goes through the launcher of environments, which is found wherever Snakemake works.
 shell.prefix(f"ENVS_RUN={shlex.quote(str(workflow.basedir))}/envs/run; ")
@@ -122,6 +123,19 @@ def profiled_spec(wildcards):
 def folder_of_output(wildcards, output):
     """The folder that a command writes into."""
     return str(Path(output[0]).parent)
+
+
+def digest_of_profiled(wildcards):
+    """What is profiled: a change that alters no number measures nothing again."""
+    key = settings.RunKey.parse(wildcards.task, "full-seed0")
+    return RunSpec(settings.run_spec(config, key, DEVICES_FOLDER)).digest
+
+
+def profile_of(wildcards):
+    """The timing profile of a run. It decides what ElasticTrainer selects; the baselines only
+    read the forward time from it and are not trained again for a new one."""
+    path = settings.PROFILE.format(**wildcards)
+    return path if wildcards.run.startswith("elastic") else ancient(path)
 
 
 def environment_of_data(wildcards):

@@ -18,7 +18,7 @@ rule run_spec:
 rule run:
     input:
         spec="results/{scale}/{device}/{framework}/{task}/{run}/spec.yaml",
-        profile="results/{scale}/{device}/{framework}/profiles/{task}.json",
+        profile=profile_of,
         data=ancient(data_of),
         weights=ancient(weights_of),
     output:

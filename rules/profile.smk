@@ -3,7 +3,7 @@
 
 rule profile:
     input:
-        spec=profiled_spec,
+        spec=ancient(profiled_spec),
         data=ancient(data_of),
         weights=ancient(weights_of),
     output:
@@ -14,6 +14,7 @@ rule profile:
         **SLOTS,
     params:
         environment=environment_of_device,
+        digest=digest_of_profiled,
         repeats=config["profiling"]["repeats"],
     message:
         "Profiling {wildcards.task} on {wildcards.device}."

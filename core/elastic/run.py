@@ -3,7 +3,11 @@
 import hashlib
 import json
 import logging
+import os
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ from core.data.images import Split, open_split
 from core.elastic.backend import Backend, Images, Labels
 from core.elastic.timing import Timing
 from core.elastic.trainer import Trainer, steps_per_epoch
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from core.files import exclusive
 from core.spec import RunSpec
 from core.training import threads
@@ -30,7 +34,7 @@ def run(spec: RunSpec, out: Path) -> None:
 
     A finished run is left as it is. Raises the errors of `Trainer.run` and of its files.
     """
-    with exclusive(snapshot_folder(out) / ".lock"):  # an orphan of a killed Snakemake trains on
+    with alone_on(spec):
         if _finished(spec, out):
             log.info("%s is finished already", out)
         else:
@@ -39,26 +43,38 @@ def run(spec: RunSpec, out: Path) -> None:
 
 def _train(spec: RunSpec, out: Path) -> None:
     timing = Timing.load(Path(spec["profile"]))
-    _warn_of_another_machine(timing, spec["profile"])
+    name = identity(spec)
     train, test = (open_split(Path(spec["data"]["folder"]), part) for part in ("train", "test"))
     backend = make_backend(spec, train)
-    snapshots = Snapshots(snapshot_folder(out), identity(spec))
-    events = EventLog(out / "tensorboard")
-    progress = Trainer(spec, backend, train, test, timing, snapshots, events).run()
+    _check_profile(timing, spec, backend)
+    snapshots, events = Snapshots(snapshot_folder(out), name), EventLog(out / "tensorboard")
+    origin = results.origin(backend.versions())
+    progress = Trainer(spec, backend, train, test, timing, snapshots, events, origin).run()
+    last = progress.legs[-1]
     extra = {
-        "identity": identity(spec),
-        "resumed": progress.resumed,
+        "identity": name,
+        "resumed": len(progress.legs) - 1,
         "resume_s": progress.resume_s,
+        "legs": progress.legs,
+        **{key: last[key] for key in ("commit", "versions", "machine")},
+        "threads": threads.resolve(spec["device"]["threads"]),
         "selections": progress.selections,
         "tensors": [t.name for t in backend.tensors],
-        "threads": threads.resolve(spec["device"]["threads"]),
-        "versions": backend.versions(),
     }
     results.write(out, spec, progress.rows, extra)
 
 
 def profile(spec: RunSpec, out: Path, repeats: int) -> None:
     """Measure the timing profile of the spec's model on this device and write it as JSON."""
+    missing = not out.exists()
+    with alone_on(spec):
+        if missing and out.exists():
+            log.info("%s was measured by another process meanwhile", out)
+        else:
+            _measure(spec, out, repeats)
+
+
+def _measure(spec: RunSpec, out: Path, repeats: int) -> None:
     start = time.monotonic()
     train = open_split(Path(spec["data"]["folder"]), "train")
     backend = make_backend(spec, train)
@@ -103,14 +119,32 @@ def _closed_timing(
     return best
 
 
-def _warn_of_another_machine(timing: Timing, path: str) -> None:
-    here, there = machine.describe(), timing.context.get("machine", {})
-    differ = [key for key in ("processor", "cores") if key in there and here[key] != there[key]]
-    if differ:
-        log.warning(
-            "%s was measured on another machine (%s); delete it to measure this one",
-            path, ", ".join(f"{key}: {there[key]}, here {here[key]}" for key in differ),
-        )  # fmt: skip
+def _check_profile(timing: Timing, spec: RunSpec, backend: Backend) -> None:
+    """Raises DataError for a profile of something else; warns of one of another machine."""
+    training = spec["training"]
+    wanted = {"batch": training["batch"], "image_size": training["image_size"]}
+    differ = [key for key, value in wanted.items() if timing.context.get(key) != value]
+    if differ or tuple(backend.tensors) != timing.tensors:
+        raise DataError(
+            f"timing profile {spec['profile']} is not of {spec['model']['name']} with batch "
+            f"{wanted['batch']} at {wanted['image_size']} pixels; measure that one"
+        )
+    here, there = machine.describe(), timing.context["machine"]
+    for key in ("processor", "cores"):
+        if here[key] != there[key]:
+            log.warning(
+                "timing profile %s was measured on another machine (%s: %s, here %s); delete it "
+                "to measure this one", spec["profile"], key, there[key], here[key],
+            )  # fmt: skip
+
+
+@contextmanager
+def alone_on(spec: RunSpec) -> Iterator[None]:
+    """Hold the device: what runs beside a measurement spoils it. A second process waits, and so
+    does one of a Snakemake whose predecessor was killed and left its trainer behind."""
+    name = f"edge-training-{os.getuid()}-{spec['device']['name']}.lock"
+    with exclusive(Path(tempfile.gettempdir()) / name):
+        yield
 
 
 def make_backend(spec: RunSpec, train: Split) -> Backend:
@@ -136,12 +170,23 @@ def make_backend(spec: RunSpec, train: Split) -> Backend:
 
 
 def identity(spec: RunSpec) -> str:
-    """What a snapshot must agree with to be used: the spec and, where it decides what is
-    trained, the timing profile."""
-    if spec["scheme"]["name"] != "elastic":
-        return spec.digest
-    profile = hashlib.sha256(Path(spec["profile"]).read_bytes()).hexdigest()
-    return hashlib.sha256(f"{spec.digest} {profile}".encode()).hexdigest()
+    """What a snapshot must agree with to be used: the spec, the data, the weights and, where it
+    decides what is trained, the timing profile."""
+    parts = [spec.digest, *(_entry(Path(spec[k][v])) for k, v in _FOLDERS if spec[k][v])]
+    if spec["scheme"]["name"] == "elastic":
+        parts.append(hashlib.sha256(Path(spec["profile"]).read_bytes()).hexdigest())
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+_FOLDERS = (("data", "folder"), ("model", "weights"))
+
+
+def _entry(folder: Path) -> str:
+    """Digest of the catalog entry that a folder was fetched by. Raises DataError."""
+    try:
+        return str(json.loads((folder / "manifest.json").read_text())["entry"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} was not fetched, or is damaged ({error}); fetch it") from None
 
 
 def snapshot_folder(out: Path) -> Path:
@@ -152,6 +197,6 @@ def snapshot_folder(out: Path) -> Path:
 def _finished(spec: RunSpec, out: Path) -> bool:
     try:
         result: dict[str, Any] = json.loads((out / "result.json").read_text())
-        return bool(result["identity"] == identity(spec))
-    except (OSError, ValueError, KeyError):
+        return bool(result["identity"] == identity(spec)) and (out / "epochs.csv").exists()
+    except (OSError, ValueError, KeyError, DataError):
         return False

@@ -17,6 +17,7 @@ from core.elastic.schemes import SCHEMES
 from core.elastic.selector import Mask, select
 from core.elastic.timing import Timing
 from core.errors import TrainingError
+from core.results import TRAINING_SECONDS
 from core.spec import RunSpec
 from core.training.events import EventLog
 from core.training.order import epoch_order, probe_batch
@@ -26,7 +27,7 @@ from core.training.stop import Stop
 
 log = logging.getLogger(__name__)
 
-TIMES = ("data", "step", "compile", "selection", "evaluation", "snapshot")
+TIMES = ("data", "step", "compile", "selection", "testing", "snapshot")
 
 
 @dataclass
@@ -34,7 +35,9 @@ class Progress:
     """Where a run stands, beside weights and optimiser. Everything is plain JSON.
 
     epoch, batch: the next step to take, from 0. rows: finished epochs, as in epochs.csv.
-    current: sums of the epoch under way. selections: what was selected and when.
+    current: sums of the epoch under way. selections: what was selected and when. legs: every
+    process that trained a part of the run, from which epoch. resume_s: seconds that processes
+    after the first one took to get ready.
     """
 
     epoch: int = 0
@@ -42,7 +45,7 @@ class Progress:
     rows: list[dict[str, float]] = field(default_factory=list)
     current: dict[str, float] = field(default_factory=dict)
     selections: list[dict[str, Any]] = field(default_factory=list)
-    resumed: int = 0
+    legs: list[dict[str, Any]] = field(default_factory=list)
     resume_s: float = 0.0
 
 
@@ -58,16 +61,18 @@ class Trainer:
         timing: Timing,
         snapshots: Snapshots,
         events: EventLog,
+        origin: dict[str, Any],
     ) -> None:
+        """origin: what computes in this process; every leg of the run is recorded with its own."""
         self._spec, self._backend, self._timing = spec, backend, timing
         self._train, self._test = train, test
-        self._snapshots, self._events = snapshots, events
+        self._snapshots, self._events, self._origin = snapshots, events, origin
         self._scheme, self._training = spec["scheme"], spec["training"]
         self._steps = steps_per_epoch(len(train.labels), self._training["batch"])
         self._fixed = SCHEMES[self._scheme["name"]](backend.tensors)
         self._mask: Mask = np.zeros(len(backend.tensors), dtype=bool)
         self._compiled = False
-        self._resuming = False
+        self._stop = Stop()
         self.progress = Progress()
 
     def run(self) -> Progress:
@@ -81,12 +86,14 @@ class Trainer:
             check_budget(self._timing, *settings)
         self._resume()
         epochs = self._training["epochs"]
+        if self.progress.epoch < epochs:
+            self.progress.legs.append(self._origin | {"from_epoch": self.progress.epoch + 1})
         done = self.progress.epoch * self._steps + self.progress.batch
-        with Stop() as stop, ProgressBar(epochs * self._steps, done) as bar:
+        with self._stop, ProgressBar(epochs * self._steps, done) as bar:
             self._saved_at = time.monotonic()
             while self.progress.epoch < epochs:
                 self._begin_epoch()
-                self._train_epoch(stop, bar)
+                self._train_epoch(bar)
                 self._end_epoch(bar)
         return self.progress
 
@@ -105,7 +112,7 @@ class Trainer:
             with self._timed("selection"):
                 self._use(self._select())
 
-    def _train_epoch(self, stop: Stop, bar: ProgressBar) -> None:
+    def _train_epoch(self, bar: ProgressBar) -> None:
         progress, batch = self.progress, self._training["batch"]
         order = epoch_order(self._spec["seed"], progress.epoch, len(self._train.labels))
         while progress.batch < self._steps:
@@ -115,14 +122,10 @@ class Trainer:
             self._step(images, labels)
             progress.batch += 1
             bar.step()
-            if stop.signal is not None:
-                self._stop(stop.signal)
-            if time.monotonic() - self._saved_at > 60 * self._training["snapshot_minutes"]:
-                self._save()
+            self._save_if_due()
 
     def _step(self, images: Images, labels: Labels) -> None:
-        """One step. The first one after a selection holds the compilation; of a resumed run, it
-        belongs to the time lost by stopping, not to training."""
+        """One step. The first one after a selection holds the compilation."""
         progress = self.progress
         start = time.perf_counter()
         step = progress.epoch * self._steps + progress.batch
@@ -138,21 +141,25 @@ class Trainer:
         if self._compiled:
             progress.current["step_s"] += seconds
             progress.current["timed_steps"] += 1
-        elif self._resuming:
-            progress.resume_s += seconds
         else:
             progress.current["compile_s"] += seconds
-        self._compiled, self._resuming = True, False
+        self._compiled = True
 
     def _end_epoch(self, bar: ProgressBar) -> None:
         progress = self.progress
-        with self._timed("evaluation"):
+        self._save_if_due()  # testing can take long on a board
+        with self._timed("testing"):
             loss, correct = self._evaluate()
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the test loss is {loss} after epoch {progress.epoch + 1}; "
+                "lower training.optimiser.learning_rate"
+            )
         row = self._row(loss, correct)
         progress.rows.append(row)
         progress.epoch, progress.batch, progress.current = progress.epoch + 1, 0, {}
-        self._events.epoch(row)
         row["snapshot_s"] += self._save()
+        self._events.epoch(row)
         bar.say(
             f"epoch {progress.epoch}/{self._training['epochs']}: "
             f"test accuracy {100 * row['test_accuracy']:.1f} %, loss {row['test_loss']:.3f}, "
@@ -179,7 +186,7 @@ class Trainer:
             "backward_update_s": now["step_s"] - forward,
             "compile_s": now["compile_s"],
             "selection_s": now["selection_s"],
-            "evaluation_s": now["evaluation_s"],
+            "testing_s": now["testing_s"],
             "snapshot_s": now["snapshot_s"],
         }
 
@@ -190,6 +197,7 @@ class Trainer:
             indices = np.arange(start, min(start + size, len(self._test.labels)))
             loss, correct = self._backend.evaluate(*_gather(self._test, indices))
             total, right = total + loss, right + correct
+            self._save_if_stopped()
         return total, right
 
     # Selection.
@@ -219,26 +227,53 @@ class Trainer:
 
     def _use(self, mask: Mask) -> None:
         if not np.array_equal(mask, self._mask):
-            self._compiled = self._resuming = False
+            self._compiled = False
         self._mask = mask
         self._backend.select(mask)
 
     # Snapshots.
 
     def _resume(self) -> None:
+        start = time.perf_counter()
         snapshot = self._snapshots.load()
         if snapshot is None:
             return
         arrays = dict(snapshot.arrays)
         self.progress = Progress(**snapshot.progress)
-        self.progress.resumed += 1
+        if self.progress.rows:
+            self._events.epoch(self.progress.rows[-1])  # may have been lost after the snapshot
+        if self.progress.epoch == self._training["epochs"]:
+            return
         self._use(arrays.pop("mask").astype(bool))
-        self._resuming = True
         self._backend.load_state(arrays)
+        self._warm_up()
+        self.progress.resume_s += time.perf_counter() - start
         log.info(
             "going on from a snapshot: epoch %d, step %d of %d",
             self.progress.epoch + 1, self.progress.batch, self._steps,
         )  # fmt: skip
+
+    def _warm_up(self) -> None:
+        """Compile again what the run had compiled before, without a trace, so that no compilation
+        counts twice as training or testing."""
+        images, labels = _gather(self._train, np.arange(self._training["batch"]))
+        self._backend.time_step(images, labels, 1)
+        self._compiled = True
+        if self._fixed is None:
+            self._backend.probe(images, labels, 0)
+        size = min(self._training["test_batch"], len(self._test.labels))
+        self._backend.evaluate(*_gather(self._test, np.arange(size)))
+
+    def _save_if_due(self) -> None:
+        self._save_if_stopped()
+        if time.monotonic() - self._saved_at > 60 * self._training["snapshot_minutes"]:
+            self._save()
+
+    def _save_if_stopped(self) -> None:
+        if self._stop.signal is not None:
+            self._save()
+            log.warning("stopped; the same command goes on from here")
+            raise SystemExit(128 + self._stop.signal)
 
     def _save(self) -> float:
         """Write a snapshot; seconds that it took."""
@@ -251,11 +286,6 @@ class Trainer:
         if self.progress.current:
             self.progress.current["snapshot_s"] += seconds
         return seconds
-
-    def _stop(self, signal: int) -> None:
-        self._save()
-        log.warning("stopped; the same command goes on from here")
-        raise SystemExit(128 + signal)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -271,8 +301,7 @@ def steps_per_epoch(samples: int, batch: int) -> int:
 
 def trained_seconds(row: dict[str, float]) -> float:
     """Training time of an epoch: everything but testing and snapshots."""
-    parts = ("data_s", "forward_s", "backward_update_s", "compile_s", "selection_s")
-    return sum(row[part] for part in parts)
+    return sum(row[part] for part in TRAINING_SECONDS)
 
 
 def _gather(split: Split, indices: Any) -> tuple[Images, Labels]:

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from core.errors import DataError
+from core.results import TRAINING_SECONDS
 
 # Seconds of an epoch. Their sum is its training time; preparing images counts, as in the paper.
-TRAINING_SECONDS = ("data_s", "forward_s", "backward_update_s", "compile_s", "selection_s")
-TESTING_SECONDS = "evaluation_s"
+TESTING_SECONDS = "testing_s"
 METRICS = ("test_accuracy", "test_loss")
 COLUMNS = ("epoch", *METRICS, *TRAINING_SECONDS, TESTING_SECONDS)
 
-AGAIN = "delete the folder of this run and run it again"
+AGAIN = "delete the folder of this run and its .snapshots, and run it again"
 TIMINGS = ("measured", "emulated", "simulated")
 SPEC_KEYS = (
     "scale",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
+import tensorflow as tf
 from core import RECIPE
 from core.data.catalog import Entry, Fraction, Local
 from core.data.fetch import fetch_entry
@@ -63,7 +63,7 @@ def spec(stripes: Path, tmp_path: Path) -> RunSpec:
             "kind": "elastic",
             "scale": "tiny",
             "device": {
-                "name": "local",
+                "name": "tests",
                 "title": "this host",
                 "timing": "measured",
                 "threads": {"intra_op": 0, "inter_op": 0},

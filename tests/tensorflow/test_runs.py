@@ -2,10 +2,12 @@
 
 import csv
 import json
+import logging
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -13,11 +15,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from core import machine
 from core.elastic import run as elastic_run
 from core.elastic.run import snapshot_folder
 from core.elastic.timing import Timing
-from core.errors import BudgetError, TrainingError
+from core.errors import BudgetError, DataError, TrainingError
 from core.spec import RunSpec
+
+from .conftest import BATCH, SIZE
 
 METRICS = (
     "epoch",
@@ -26,6 +31,7 @@ METRICS = (
     "test_loss",
     "test_accuracy",
     "selected_tensors",
+    "selected_parameters",
 )
 STEPS = 18  # three epochs of six batches
 
@@ -38,9 +44,10 @@ def profiled(spec: RunSpec, tmp_path: Path) -> RunSpec:
     )
     n = len(backend.tensors)
     thirds = {k: np.full(n, 0.6 / (3 * n)) for k in ("t_dw", "t_reach", "t_through")}
-    Timing(tuple(backend.tensors), **thirds, forward=0.4, full=1.0, spread=0.0, closure=0.0).save(
-        Path(spec["profile"])
-    )
+    whole = {"forward": 0.4, "full": 1.0, "spread": 0.0, "closure": 0.0}
+    context = {"batch": BATCH, "image_size": SIZE, "machine": machine.describe()}
+    timing = Timing(tuple(backend.tensors), **thirds, **whole, context=context)
+    timing.save(Path(spec["profile"]))
     spec.save(tmp_path / "spec.yaml")
     return spec
 
@@ -107,6 +114,9 @@ def test_a_run_stopped_in_every_way_ends_with_the_same_bits(profiled, core_comma
 
     assert_same_end(unbroken, broken)
     result = json.loads((broken / "result.json").read_text())
+    assert result["selections"] == json.loads((unbroken / "result.json").read_text())["selections"]
+    assert result["resume_s"] > 0
+    assert result["legs"][0]["from_epoch"] == 1
     assert result["resumed"] == len(ways)
     assert json.loads((unbroken / "result.json").read_text())["resumed"] == 0
 
@@ -151,10 +161,11 @@ def test_a_result_says_where_it_came_from(profiled, tmp_path):
     assert result["spec"] == profiled.content
     origin = result["provenance"]
     assert origin["digest"] == profiled.digest
-    assert (origin["kind"], origin["seed"], origin["device"]) == ("measured", 3, "local")
+    assert (origin["kind"], origin["seed"], origin["device"]) == ("measured", 3, "tests")
     assert result["threads"]["intra_op"] == len(os.sched_getaffinity(0))
     assert result["versions"]["tensorflow"].startswith("2.15")
-    assert {"commit", "recipe", "core"} <= origin.keys()
+    assert {"recipe", "core"} <= origin.keys()
+    assert {"commit", "versions", "machine", "from_epoch"} <= result["legs"][0].keys()
     epochs = [s["epoch"] for s in result["selections"]]
     assert epochs == [1, 3]  # every second epoch
     chosen = result["selections"][0]["tensors"]
@@ -162,7 +173,7 @@ def test_a_result_says_where_it_came_from(profiled, tmp_path):
     assert (tmp_path / "run" / "tensorboard").is_dir()
     rows = metrics(tmp_path / "run")
     assert [row[0] for row in rows] == ["1", "2", "3"]
-    assert rows[0][-1] == str(len(chosen))
+    assert rows[0][-2] == str(len(chosen))
 
 
 def test_a_budget_that_no_tensor_fits_ends_before_training_and_names_the_smallest(
@@ -181,6 +192,39 @@ def test_a_loss_that_is_no_number_names_the_step_and_what_to_lower(profiled, tmp
         TrainingError, match=r"at step \d+ .*lower training.optimiser.learning_rate"
     ):
         elastic_run.run(profiled, tmp_path / "run")
+
+
+def test_a_profile_of_another_batch_is_refused(profiled, tmp_path):
+    profiled.content["training"]["batch"] = 4
+    with pytest.raises(DataError, match=r"is not of efficientnet_lite0 with batch 4 at 32 pixels"):
+        elastic_run.run(profiled, tmp_path / "run")
+
+
+def test_a_finished_run_comes_back_from_its_snapshot_with_its_own_origin(profiled, tmp_path):
+    elastic_run.run(profiled, tmp_path / "run")
+    before = json.loads((tmp_path / "run" / "result.json").read_text())
+    for name in ("result.json", "epochs.csv"):
+        (tmp_path / "run" / name).unlink()
+    elastic_run.run(profiled, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == before
+
+
+def test_a_run_waits_until_the_device_is_free(profiled, tmp_path, caplog):
+    held, freed = threading.Event(), []
+
+    def hold() -> None:
+        with elastic_run.alone_on(profiled):
+            held.set()
+            time.sleep(1)
+            freed.append(True)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    with caplog.at_level(logging.INFO), elastic_run.alone_on(profiled):
+        assert freed == [True]
+    assert "waiting for another process that holds" in caplog.text
+    holder.join()
 
 
 def test_a_profile_measured_through_the_command_line_closes_and_can_be_read(

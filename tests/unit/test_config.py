@@ -1,6 +1,8 @@
 """core.config, core.spec and the command line."""
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,9 @@ def test_another_profile_makes_another_run_only_where_it_decides_what_is_trained
     for scheme in ("elastic", "full"):
         spec = spec_of(demo, scheme)
         spec.content["profile"] = str(tmp_path / "profile.json")
+        spec.content["model"]["weights"] = None
+        spec.content["data"]["folder"] = str(tmp_path)
+        (tmp_path / "manifest.json").write_text('{"entry": "of the catalog"}')
         names = set()
         for content in ("one", "other"):
             (tmp_path / "profile.json").write_text(content)
@@ -109,12 +114,43 @@ def test_an_optimiser_without_the_settings_that_it_needs_is_refused(demo: settin
 
 def test_a_published_scale_with_another_training_is_refused(demo: settings.Config) -> None:
     published = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
-    paper = demo | {key: demo[key] | published[key] for key in ("training", "stand_ins")}
+    sections = ("training", "stand_ins", "elastic")
+    paper = demo | {key: demo[key] | published[key] for key in sections}
     paper["scale"] = "paper"
     settings.check_published(paper, published)
     paper["training"]["epochs"] = 3
     with pytest.raises(ConfigError, match=r"training\.epochs is 3, published: 12"):
         settings.check_published(paper, published)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("training", "batch"), 32.0, r"training\.batch = 32\.0: must be of type integer"),
+        (("elastic", "rho"), float("nan"), r"elastic\.rho = nan: must be of type number"),
+        (("training", "dropout"), "1e-4", r"must be of type number; inside .* YAML wants 1\.0e-4"),
+        (("stand_ins", "resnet50"), "elpv", r"stand_ins\.resnet50 = 'elpv': unknown model"),
+        (("stand_ins", "stanford_dogs"), "resnet50", r"'resnet50': unknown data set"),
+    ],
+)
+def test_a_value_that_would_fail_later_is_refused_now(
+    demo: settings.Config, keys: tuple[str, str], value: object, said: str
+) -> None:
+    demo[keys[0]][keys[1]] = value
+    with pytest.raises(ConfigError, match=said):
+        settings.check(demo, [], DEVICES)
+
+
+def test_what_snakemake_imports_needs_nothing_that_snakemake_does_not_bring() -> None:
+    """A Snakemake of the user's own reads the configuration and writes specs."""
+    code = (
+        "import sys\n"
+        "for name in ('filelock', 'numpy', 'tqdm', 'PIL', 'safetensors', 'torch', 'tensorflow'):\n"
+        "    sys.modules[name] = None\n"
+        "import core.config, core.spec, core.data.catalog\n"
+        "core.data.catalog.load()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_a_device_file_with_a_mistake_is_named(tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ def snakemake_command(folder: Path, *words: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
-    """Archives that this checkout has fetched already are not fetched again."""
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Archives that this checkout has fetched already are not fetched again, and a campaign that
+    holds this device is not waited for."""
     downloads = ROOT / "results" / "downloads"
     mirror = {"DATA_MIRROR": str(downloads)} if downloads.is_dir() else {}
-    return os.environ | mirror
+    return os.environ | mirror | {"TMPDIR": str(tmp_path_factory.mktemp("locks"))}
 
 
 @pytest.fixture

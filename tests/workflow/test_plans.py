@@ -51,12 +51,12 @@ BAD = {
     "unknown device": ("device: jetson_tx3", "device = 'jetson_tx3': unknown device", "jetson_tx2"),
     "unknown model": (
         "stand_ins: {resnet50: resnet51}",
-        "stand_ins.resnet50 = 'resnet51': unknown model or data set",
+        "stand_ins.resnet50 = 'resnet51': unknown model",
         "did you mean 'resnet50'?",
     ),
     "unknown data set": (
         "stand_ins: {caltech_birds2011: elvp}",
-        "stand_ins.caltech_birds2011 = 'elvp': unknown model or data set",
+        "stand_ins.caltech_birds2011 = 'elvp': unknown data set",
         "did you mean 'elpv'?",
     ),
     "unknown scheme": (

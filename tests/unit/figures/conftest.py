@@ -37,7 +37,7 @@ RESULT: dict[str, Any] = {
 # The first epoch takes longer, as it does when a step is compiled in it.
 COLUMNS = (
     "epoch,train_loss,train_accuracy,test_loss,test_accuracy,selected_tensors,"
-    "selected_parameters,data_s,forward_s,backward_update_s,compile_s,selection_s,evaluation_s"
+    "selected_parameters,data_s,forward_s,backward_update_s,compile_s,selection_s,testing_s"
 )
 ROWS = (
     (1, 0.70, 0.60, 0.62, 0.70, 10, 1000, 1.0, 4.0, 6.0, 9.0, 0.5, 2.0),

@@ -92,8 +92,8 @@ def test_kind_of_timing_is_one_of_three(make_run: MakeRun) -> None:
 
 
 def test_missing_column_is_named(make_run: MakeRun) -> None:
-    path = edit(make_run(), "evaluation_s", "evaluation_seconds")
-    with pytest.raises(DataError, match=re.escape(f"{path} has no column evaluation_s")):
+    path = edit(make_run(), "testing_s", "testing_seconds")
+    with pytest.raises(DataError, match=re.escape(f"{path} has no column testing_s")):
         read_run(path.parent)
 
 
