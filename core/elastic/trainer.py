@@ -73,6 +73,7 @@ class Trainer:
         self._mask: Mask = np.zeros(len(backend.tensors), dtype=bool)
         self._compiled = False
         self._stop = Stop()
+        self._last_save_s = 0.0
         self.progress = Progress()
 
     def run(self) -> Progress:
@@ -106,6 +107,8 @@ class Trainer:
         self.progress.current = dict.fromkeys(
             ["loss", "correct", "timed_steps", *(f"{t}_s" for t in TIMES)], 0.0
         )
+        # A snapshot cannot hold its own duration; that of the last epoch's end counts here.
+        self.progress.current["snapshot_s"] = self._last_save_s
         if self._fixed is not None:
             self._use(np.array(self._fixed))
         elif self.progress.epoch % self._scheme["interval"] == 0:
@@ -158,7 +161,7 @@ class Trainer:
         row = self._row(loss, correct)
         progress.rows.append(row)
         progress.epoch, progress.batch, progress.current = progress.epoch + 1, 0, {}
-        row["snapshot_s"] += self._save()
+        self._last_save_s = self._save()
         self._events.epoch(row)
         bar.say(
             f"epoch {progress.epoch}/{self._training['epochs']}: "

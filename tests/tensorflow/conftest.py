@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-import tensorflow as tf
 from core import RECIPE
 from core.data.catalog import Entry, Fraction, Local
 from core.data.fetch import fetch_entry

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
+from tensorflow.python.eager import context
+from tensorflow.python.ops import stateful_random_ops
 
-import tensorflow as tf
 from core.elastic.backend import State
 from core.elastic.selector import Mask
 from core.elastic.tf_backend import TensorFlowBackend, _rotations
 from core.models import keras_zoo
 from core.training import threads
-from tensorflow.python.eager import context
-from tensorflow.python.ops import stateful_random_ops
 
 pytestmark = pytest.mark.tensorflow
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
-import tensorflow as tf
 from core.errors import DataError
 from core.models import keras_zoo
 

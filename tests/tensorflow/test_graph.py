@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-
 import tensorflow as tf
+
 from core.elastic.tf_graph import Charge, charges, order_of_use
 from core.models.efficientnet_lite0_keras import efficientnet_lite0
 

@@ -4,8 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-
 import tensorflow as tf
+
 from core.elastic import tf_optimisers
 from core.models import MODELS
 from core.models.keras_zoo import NETWORKS

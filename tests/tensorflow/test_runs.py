@@ -22,8 +22,6 @@ from core.elastic.timing import Timing
 from core.errors import BudgetError, DataError, TrainingError
 from core.spec import RunSpec
 
-from .conftest import BATCH, SIZE
-
 METRICS = (
     "epoch",
     "train_loss",
@@ -45,7 +43,8 @@ def profiled(spec: RunSpec, tmp_path: Path) -> RunSpec:
     n = len(backend.tensors)
     thirds = {k: np.full(n, 0.6 / (3 * n)) for k in ("t_dw", "t_reach", "t_through")}
     whole = {"forward": 0.4, "full": 1.0, "spread": 0.0, "closure": 0.0}
-    context = {"batch": BATCH, "image_size": SIZE, "machine": machine.describe()}
+    context = {key: spec["training"][key] for key in ("batch", "image_size")}
+    context["machine"] = machine.describe()
     timing = Timing(tuple(backend.tensors), **thirds, **whole, context=context)
     timing.save(Path(spec["profile"]))
     spec.save(tmp_path / "spec.yaml")

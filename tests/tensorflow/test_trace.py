@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-import tensorflow as tf
 from core.elastic.tf_trace import operation_seconds, shared_time, trace
 from core.errors import TrainingError
-from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 pytestmark = pytest.mark.tensorflow
 
