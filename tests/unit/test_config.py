@@ -189,3 +189,23 @@ def test_a_message_goes_to_the_log_file_too(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "run.log"
     assert main(["--log", str(log), "run", "nowhere.yaml", "--out", "x"]) == 2
     assert "nowhere.yaml: No such file or directory" in log.read_text()
+
+
+def defaults(part: dict[str, object]) -> dict[str, object]:
+    """Defaults that a schema gives, nested as its keys are."""
+    if "$ref" in part:
+        part = schema.load(str(part["$ref"]).split(".")[0])
+    found: dict[str, object] = {}
+    for key, inner in part.get("properties", {}).items():  # type: ignore[attr-defined]
+        if "default" in inner:
+            found[key] = inner["default"]
+        elif nested := defaults(inner):
+            found[key] = nested
+    return found
+
+
+def test_the_defaults_of_the_schema_are_those_of_the_shipped_configuration(
+    demo: settings.Config,
+) -> None:
+    shipped = {k: v for k, v in demo.items() if k not in ("stand_ins", "figures")}
+    assert defaults(schema.load("config")) == shipped
