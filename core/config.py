@@ -176,6 +176,15 @@ def run_spec(config: Config, key: RunKey, devices: Path) -> dict[str, Any]:
     }
 
 
+def profile_spec(config: Config, task: str, devices: Path) -> dict[str, Any]:
+    """The spec that a timing profile is measured for: full training, whatever the seed, without
+    what alters no number, so that changing that measures nothing again."""
+    spec = run_spec(config, RunKey.parse(task, "full-seed0"), devices)
+    spec["device"] = spec["device"] | {"title": config["device"]}
+    spec["training"] = spec["training"] | {"snapshot_minutes": 1}
+    return spec
+
+
 def _one_of(
     value: str, known: Sequence[str], what: str, keys: list[str], files: Sequence[Path]
 ) -> None:

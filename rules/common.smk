@@ -13,7 +13,6 @@ sys.path.insert(0, str(workflow.basedir))
 from core import config as settings
 from core.data import catalog
 from core.errors import CoreError
-from core.spec import RunSpec
 
 # Every command goes through the launcher of environments, which is found wherever Snakemake works.
 shell.prefix(f"ENVS_RUN={shlex.quote(str(workflow.basedir))}/envs/run; ")
@@ -113,22 +112,15 @@ def weights_of(wildcards):
     return f"{settings.WEIGHTS.format(weights=weights)}/manifest.json"
 
 
-def profiled_spec(wildcards):
-    """The spec that a profile is measured for: that of full training, whatever the seed."""
-    return "results/{scale}/{device}/{framework}/{task}/full-seed0/spec.yaml".format(
-        **wildcards
-    )
+def spec_of_profile(wildcards):
+    """The spec that a profile is measured for, on one line."""
+    task = wildcards.task
+    return one_line(settings.profile_spec(config, task, DEVICES_FOLDER))
 
 
 def folder_of_output(wildcards, output):
     """The folder that a command writes into."""
     return str(Path(output[0]).parent)
-
-
-def digest_of_profiled(wildcards):
-    """What is profiled: a change that alters no number measures nothing again."""
-    key = settings.RunKey.parse(wildcards.task, "full-seed0")
-    return RunSpec(settings.run_spec(config, key, DEVICES_FOLDER)).digest
 
 
 def profile_of(wildcards):

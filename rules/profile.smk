@@ -1,9 +1,22 @@
 # What a training step costs on a device, tensor by tensor.
 
 
+rule profile_spec:
+    output:
+        spec="results/{scale}/{device}/{framework}/profiles/{task}.spec.yaml",
+    log:
+        "logs/{scale}/{device}/{framework}/profiles/{task}.spec.log",
+    params:
+        spec=spec_of_profile,
+    message:
+        "Writing what is profiled of {wildcards.task}."
+    script:
+        "../workflow/scripts/run_spec.py"
+
+
 rule profile:
     input:
-        spec=ancient(profiled_spec),
+        spec="results/{scale}/{device}/{framework}/profiles/{task}.spec.yaml",
         data=ancient(data_of),
         weights=ancient(weights_of),
     output:
@@ -14,7 +27,6 @@ rule profile:
         **SLOTS,
     params:
         environment=environment_of_device,
-        digest=digest_of_profiled,
         repeats=config["profiling"]["repeats"],
     message:
         "Profiling {wildcards.task} on {wildcards.device}."

@@ -69,6 +69,17 @@ def test_another_budget_trains_only_the_elastic_run(
     assert "Training full" not in planned
 
 
+def test_other_training_measures_the_device_again_before_it_trains(
+    finished: Path, snakemake: Call, tmp_path: Path
+) -> None:
+    other = yaml.safe_load(TINY.read_text())
+    other["training"]["epochs"] = 2
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    config = f"--configfile={tmp_path / 'other.yaml'}"
+    planned = snakemake(TARGET, config, "--dry-run", folder=finished).stdout
+    assert jobs_planned(planned) == {"figure", "profile", "profile_spec", "run", "run_spec"}
+
+
 def test_the_other_time_axis_only_draws_again(
     finished: Path, snakemake: Call, tmp_path: Path
 ) -> None:
