@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from core import RECIPE, schema
 from core.data import catalog
 from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
+from core.figures import KINDS
 from core.models import MODELS
 
 Config = dict[str, Any]
@@ -22,18 +24,33 @@ WEIGHTS = "results/weights/{weights}"
 PROFILE = "results/{scale}/{device}/{framework}/profiles/{task}.json"
 RUN = "results/{scale}/{device}/{framework}/{task}/{run}"
 
-_RUN_NAME = re.compile(r"(?P<scheme>[a-z0-9_]+?)(-rho(?P<rho>[0-9.]+))?-seed(?P<seed>\d+)")
+# What a run may have of its own, beside the configuration, in the order in which it is named.
+OPTIONS: dict[str, type[int] | type[float]] = {
+    "rho": float,
+    "interval": int,
+    "probe_batches": int,
+    "epochs": int,
+}
+_RUN_NAME = re.compile(
+    r"(?P<scheme>[a-z0-9_]+)"
+    + "".join(rf"(-{name}(?P<{name}>[0-9.]+))?" for name in OPTIONS)
+    + r"-seed(?P<seed>\d+)"
+)
 
 
 @dataclass(frozen=True)
 class RunKey:
-    """Which run: what distinguishes it from the others of the same configuration."""
+    """Which run: what distinguishes it from the others of the same configuration.
 
+    options: budget where the scheme has one, and what differs from the configuration.
+    """
+
+    device: str
     model: str
     dataset: str
     scheme: str
-    rho: float | None
     seed: int
+    options: tuple[tuple[str, float], ...] = ()
 
     @property
     def task(self) -> str:
@@ -41,18 +58,18 @@ class RunKey:
 
     @property
     def name(self) -> str:
-        rho = "" if self.rho is None else f"-rho{Decimal(str(self.rho)):f}"
-        return f"{self.scheme}{rho}-seed{self.seed}"
+        options = (f"-{name}{Decimal(str(value)):f}" for name, value in self.options)
+        return f"{self.scheme}{''.join(options)}-seed{self.seed}"
 
     @classmethod
-    def parse(cls, task: str, run: str) -> "RunKey":
+    def parse(cls, device: str, task: str, run: str) -> "RunKey":
         """The key whose task and name these are. Raises ConfigError for names of no run."""
         match = _RUN_NAME.fullmatch(run)
         model, _, dataset = task.partition("-")
         if not match or not dataset:
             raise ConfigError(f"{task}/{run} does not name a run")
-        rho = float(match["rho"]) if match["rho"] else None
-        return cls(model, dataset, match["scheme"], rho, int(match["seed"]))
+        options = tuple((o, kind(match[o])) for o, kind in OPTIONS.items() if match[o])
+        return cls(device, model, dataset, match["scheme"], int(match["seed"]), options)
 
 
 @dataclass(frozen=True)
@@ -70,17 +87,56 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
     files: what the configuration was read from, the last one winning. devices: their folder.
     """
     schema.check(config, "config", files)
-    _one_of(config["device"], sorted(read_devices(devices)), "device", ["device"], files)
+    known_devices = sorted(read_devices(devices))
+    _one_of(config["device"], ["published", *known_devices], "device", ["device"], files)
+    for name, entry in config["figures"].items():
+        _check_figure(config, name, entry, known_devices, files)
+    for model, training in config["model_training"].items():
+        _one_of(model, sorted(MODELS), "model", ["model_training"], files)
+        schema.check(config["training"] | training, "training", files)
+    for name, members in config["groups"].items():
+        for i, member in enumerate(members):
+            targets = [*figures(config), *config["groups"]]
+            _one_of(member, targets, "figure or group", ["groups", name, str(i)], files)
+        _members(config, name, ())
+    _check_sizes(config, files)
+
+
+def _check_figure(
+    config: Config, name: str, entry: Config, devices: Sequence[str], files: Sequence[Path]
+) -> None:
+    """Every name in a figure's entry is one that there is."""
+    at = ["figures", name]
+    _one_of(entry["kind"], sorted(KINDS), "kind of figure", [*at, "kind"], files)
+    _one_of(entry["device"], devices, "device", [*at, "device"], files)
     images = sorted(e.name for e in catalog.load().values() if e.kind == "images")
     known = {"model": sorted(MODELS), "dataset": images}
-    for name, entry in config["figures"].items():
-        for key, words in (("model", "model"), ("dataset", "data set")):
+    for key, words in (("model", "model"), ("dataset", "data set")):
+        for i, published in enumerate(entry[key]):
             names = sorted(config["stand_ins"])
-            _one_of(entry[key], names, "key of stand_ins", ["figures", name, key], files)
-            stand_in = config["stand_ins"][entry[key]]
-            _one_of(stand_in, known[key], words, ["stand_ins", entry[key]], files)
-        for i, scheme in enumerate(entry["schemes"]):
-            _one_of(scheme, list(SCHEMES), "scheme", ["figures", name, "schemes", str(i)], files)
+            _one_of(published, names, "key of stand_ins", [*at, key, str(i)], files)
+            stand_in = config["stand_ins"][published]
+            _one_of(stand_in, known[key], words, ["stand_ins", published], files)
+    for i, scheme in enumerate(entry["schemes"]):
+        _one_of(scheme, list(SCHEMES), "scheme", [*at, "schemes", str(i)], files)
+    for key in ("longer", "targets"):
+        part = "model" if key == "longer" else "dataset"
+        for published in entry.get(key, {}):
+            _one_of(published, entry[part], f"{part} of this figure", [*at, key], files)
+
+
+def _check_sizes(config: Config, files: Sequence[Path]) -> None:
+    """Raises ConfigError for an image size that a model of a figure cannot take."""
+    for figure in figures(config).values():
+        for key in figure.runs:
+            size, multiple = _training(config, key)["image_size"], MODELS[key.model].size_multiple
+            if size % multiple:
+                where = schema.source(["training", "image_size"], size, files)
+                raise ConfigError(
+                    f"{where}: training.image_size = {size}: {MODELS[key.model].title}, "
+                    f"for figure {figure.name}, takes multiples of {multiple}: "
+                    f"{size - size % multiple} or {size - size % multiple + multiple}"
+                )
 
 
 def check_published(config: Config, published: Config) -> None:
@@ -90,13 +146,13 @@ def check_published(config: Config, published: Config) -> None:
     """
     if config["scale"] != "paper":
         return
-    for section in ("stand_ins", "training", "elastic"):
+    for section in ("stand_ins", "training", "model_training", "elastic"):
         for key, value in published[section].items():
-            if config[section][key] != value and key != "rho":
+            if config[section].get(key) != value and key != "rho":
                 raise ConfigError(
                     f"scale = paper is the published setting, but {section}.{key} is "
-                    f"{config[section][key]!r}, published: {value!r}; use scale = custom, or the "
-                    "whole of it with --configfile config/paper.yaml"
+                    f"{config[section].get(key)!r}, published: {value!r}; use scale = custom, or "
+                    "the whole of it with --configfile config/paper.yaml"
                 )
 
 
@@ -123,24 +179,76 @@ def figures(config: Config) -> dict[str, Figure]:
 
 def _figures(config: Config) -> Iterator[Figure]:
     for name, entry in config["figures"].items():
-        yield Figure(name, entry, tuple(_runs(config, entry)))
+        yield Figure(name, entry, _runs(config, entry))
         if entry.get("ego"):
             alone = entry | {"schemes": ["elastic"]}
-            yield Figure(f"{name}_ego", alone, tuple(_runs(config, alone)))
+            yield Figure(f"{name}_ego", alone, _runs(config, alone))
 
 
-def _runs(config: Config, entry: dict[str, Any]) -> Iterator[RunKey]:
-    model, dataset = (config["stand_ins"][entry[key]] for key in ("model", "dataset"))
-    for scheme in entry["schemes"]:
-        rho = config["elastic"]["rho"] if scheme == "elastic" else None
-        yield RunKey(model, dataset, scheme, rho, config["seed"])
+def _runs(config: Config, entry: dict[str, Any]) -> tuple[RunKey, ...]:
+    """Each run once, in the order of models, data sets, schemes and varied settings."""
+    device = entry["device"] if config["device"] == "published" else config["device"]
+    found: dict[RunKey, None] = {}
+    for model, dataset, scheme in product(entry["model"], entry["dataset"], entry["schemes"]):
+        times = entry.get("longer", {}).get(model, {}).get(scheme, 1)
+        names = (config["stand_ins"][model], config["stand_ins"][dataset])
+        for varied in _varied(scheme, entry.get("vary", [{}])):
+            key = RunKey(device, *names, scheme, config["seed"])
+            found[replace(key, options=_options(config, key, varied, times))] = None
+    return tuple(found)
+
+
+def _varied(scheme: str, sweeps: list[dict[str, list[float]]]) -> Iterator[dict[str, float]]:
+    """Every combination of the settings that a figure varies, for schemes that have them."""
+    if SCHEMES[scheme].settings != "elastic":
+        yield {}
+        return
+    for sweep in sweeps:
+        for values in product(*sweep.values()):
+            yield dict(zip(sweep, values, strict=True))
+
+
+def _options(
+    config: Config, key: RunKey, varied: dict[str, float], times: int
+) -> tuple[tuple[str, float], ...]:
+    """What names a run: its budget, and what is not as the configuration has it, so that figures
+    share the runs that they have in common."""
+    usual = dict(config["elastic"]) if SCHEMES[key.scheme].settings == "elastic" else {}
+    usual["epochs"] = _training(config, key)["epochs"]
+    own = usual | varied | {"epochs": times * usual["epochs"]}
+    return tuple(
+        (name, own[name])
+        for name in OPTIONS
+        if name in own and (name == "rho" or own[name] != usual[name])
+    )
+
+
+def _training(config: Config, key: RunKey) -> dict[str, Any]:
+    """The section `training` as this run has it."""
+    training: dict[str, Any] = config["training"] | config["model_training"].get(key.model, {})
+    return training | {name: value for name, value in key.options if name == "epochs"}
+
+
+def targets(config: Config) -> dict[str, tuple[str, ...]]:
+    """Every group with the names of its figures."""
+    return {name: _members(config, name, ()) for name in config["groups"]}
+
+
+def _members(config: Config, group: str, above: tuple[str, ...]) -> tuple[str, ...]:
+    if group in above:
+        raise ConfigError(f"groups.{group} holds itself, by way of {', '.join(above)}")
+    found: list[str] = []
+    for member in config["groups"][group]:
+        inner = member in config["groups"]
+        found += _members(config, member, (*above, group)) if inner else [member]
+    return tuple(dict.fromkeys(found))
 
 
 def run_folder(config: Config, key: RunKey) -> str:
     """The folder of a run's results."""
     return RUN.format(
         scale=config["scale"],
-        device=config["device"],
+        device=key.device,
         framework=config["framework"],
         task=key.task,
         run=key.name,
@@ -149,38 +257,38 @@ def run_folder(config: Config, key: RunKey) -> str:
 
 def run_spec(config: Config, key: RunKey, devices: Path) -> dict[str, Any]:
     """The complete spec of a run, of the shape of core/schemas/run.schema.yaml."""
-    device = read_devices(devices)[config["device"]]
-    size = config["training"]["image_size"]
-    profile = PROFILE.format(task=key.task, **config)
-    weights = WEIGHTS.format(weights=MODELS[key.model].weights)
-    scheme: dict[str, Any] = {"name": key.scheme}
-    if key.scheme == "elastic":
-        scheme |= config["elastic"] | {"rho": key.rho}
+    device = read_devices(devices)[key.device]
+    training = _training(config, key)
+    profile = PROFILE.format(
+        scale=config["scale"], device=key.device, framework=config["framework"], task=key.task
+    )
+    weights = MODELS[key.model].weights[config["framework"]]
+    section = SCHEMES[key.scheme].settings
+    own = {name: value for name, value in key.options if name != "epochs"}
     return {
         "recipe": RECIPE,
         "kind": "elastic",
         "scale": config["scale"],
-        "device": {k: device[k] for k in ("title", "timing", "threads")}
-        | {"name": config["device"]},
+        "device": {k: device[k] for k in ("title", "timing", "threads")} | {"name": key.device},
         "framework": config["framework"],
         "seed": key.seed,
-        "model": {"name": key.model, "weights": weights},
+        "model": {"name": key.model, "weights": WEIGHTS.format(weights=weights)},
         "data": {
             "name": key.dataset,
-            "folder": DATA.format(dataset=key.dataset, size=size),
+            "folder": DATA.format(dataset=key.dataset, size=training["image_size"]),
             "classes": catalog.entry(key.dataset).classes,
         },
-        "training": config["training"],
-        "scheme": scheme,
+        "training": training,
+        "scheme": {"name": key.scheme} | (config[section] if section else {}) | own,
         "profile": profile,
     }
 
 
-def profile_spec(config: Config, task: str, devices: Path) -> dict[str, Any]:
+def profile_spec(config: Config, device: str, task: str, devices: Path) -> dict[str, Any]:
     """The spec that a timing profile is measured for: full training, whatever the seed, without
     what alters no number, so that changing that measures nothing again."""
-    spec = run_spec(config, RunKey.parse(task, "full-seed0"), devices)
-    spec["device"] = spec["device"] | {"title": config["device"]}
+    spec = run_spec(config, RunKey.parse(device, task, "full-seed0"), devices)
+    spec["device"] = spec["device"] | {"title": device}
     spec["training"] = spec["training"] | {"snapshot_minutes": 1}
     return spec
 

@@ -10,8 +10,23 @@ from typing import Any
 import yaml
 
 from core import RECIPE, schema
+from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
 from core.files import write_text
+
+
+def check_scheme(content: dict[str, Any], path: Path) -> None:
+    """Raises ConfigError unless the scheme has the settings that it takes, and no others."""
+    scheme = content["scheme"]
+    if scheme["name"] not in SCHEMES:
+        known = schema.suggestion(scheme["name"], list(SCHEMES))
+        raise ConfigError(f"{path}: scheme.name = {scheme['name']!r}: unknown scheme ({known})")
+    own = {key: value for key, value in scheme.items() if key != "name"}
+    section = SCHEMES[scheme["name"]].settings
+    if section:
+        schema.check(own, section, [path])
+    elif own:
+        raise ConfigError(f"{path}: scheme {scheme['name']} has no settings, not {list(own)}")
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,7 @@ class RunSpec:
                 f"{path}: recipe {content['recipe']} is not that of this version of core "
                 f"({RECIPE}); delete the spec and let Snakemake write it again"
             )
+        check_scheme(content, path)
         return cls(content)
 
     def save(self, path: Path) -> None:

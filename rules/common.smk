@@ -12,7 +12,9 @@ sys.path.insert(0, str(workflow.basedir))
 
 from core import config as settings
 from core.data import catalog
+from core.elastic.schemes import SCHEMES
 from core.errors import CoreError
+from core.frameworks import FRAMEWORKS
 
 # Every command goes through the launcher of environments, which is found wherever Snakemake works.
 shell.prefix(f"ENVS_RUN={shlex.quote(str(workflow.basedir))}/envs/run; ")
@@ -25,6 +27,7 @@ try:
     settings.check_published(config, settings.schema.read_yaml(PAPER))
     DEVICES = settings.read_devices(DEVICES_FOLDER)
     FIGURES = settings.figures(config)
+    GROUPS = settings.targets(config)
 except CoreError as error:
     raise WorkflowError(str(error)) from None
 
@@ -37,7 +40,7 @@ wildcard_constraints:
     weights="[a-z0-9_]+",
     size=r"\d+",
     task="[a-z0-9_]+-[a-z0-9_]+",
-    run=r"[a-z0-9_]+(-rho[0-9.]+)?-seed\d+",
+    run=r"[a-z0-9_]+(-[a-z_]+[0-9.]+)*-seed\d+",
     figure="[a-z0-9_]+",
 
 
@@ -83,16 +86,20 @@ def figure_entry(wildcards):
 
 
 def figure_stand_ins(wildcards):
-    """What stands in for the model and data set that a figure names, on one line."""
+    """What stands in for the models and data sets that a figure names, on one line."""
     entry = figure_of(wildcards).entry
-    return one_line(
-        {n: config["stand_ins"][n] for n in (entry["model"], entry["dataset"])}
-    )
+    names = [*entry["model"], *entry["dataset"]]
+    return one_line({name: config["stand_ins"][name] for name in names})
+
+
+def figures_of_group(group):
+    """The pictures of a group of figures."""
+    return [f"figures/{name}.pdf" for name in GROUPS[group]]
 
 
 def spec_of(wildcards):
     """The complete spec of a run, on one line."""
-    key = settings.RunKey.parse(wildcards.task, wildcards.run)
+    key = settings.RunKey.parse(wildcards.device, wildcards.task, wildcards.run)
     return one_line(settings.run_spec(config, key, DEVICES_FOLDER))
 
 
@@ -108,14 +115,14 @@ def data_of(wildcards):
 def weights_of(wildcards):
     """Manifest of the pretrained weights of a task."""
     model, _, _ = wildcards.task.partition("-")
-    weights = settings.MODELS[model].weights
+    weights = settings.MODELS[model].weights[wildcards.framework]
     return f"{settings.WEIGHTS.format(weights=weights)}/manifest.json"
 
 
 def spec_of_profile(wildcards):
     """The spec that a profile is measured for, on one line."""
-    task = wildcards.task
-    return one_line(settings.profile_spec(config, task, DEVICES_FOLDER))
+    names = (wildcards.device, wildcards.task)
+    return one_line(settings.profile_spec(config, *names, DEVICES_FOLDER))
 
 
 def folder_of_output(wildcards, output):
@@ -127,7 +134,9 @@ def profile_of(wildcards):
     """The timing profile of a run. It decides what ElasticTrainer selects; the baselines only
     read the forward time from it and are not trained again for a new one."""
     path = settings.PROFILE.format(**wildcards)
-    return path if wildcards.run.startswith("elastic") else ancient(path)
+    names = (wildcards.device, wildcards.task, wildcards.run)
+    scheme = SCHEMES[settings.RunKey.parse(*names).scheme]
+    return path if scheme.trains is None else ancient(path)
 
 
 def environment_of_data(wildcards):
@@ -135,9 +144,9 @@ def environment_of_data(wildcards):
     return catalog.environment(catalog.entry(wildcards.dataset))
 
 
-def environment_of_device(wildcards):
-    """The environment that trains on a device."""
-    return DEVICES[wildcards.device]["environment"]
+def environment_of_framework(wildcards):
+    """The environment that trains."""
+    return FRAMEWORKS[wildcards.framework].environment
 
 
 def slot(device):

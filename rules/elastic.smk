@@ -30,7 +30,7 @@ rule run:
         **SLOTS,
     params:
         folder=folder_of_output,
-        environment=environment_of_device,
+        environment=environment_of_framework,
     message:
         "Training {wildcards.run} of {wildcards.task} on {wildcards.device}."
     shell:

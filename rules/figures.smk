@@ -21,3 +21,12 @@ rule figure:
         '"$ENVS_RUN" main python -m core --log {log} figure --name {wildcards.figure}'
         " --entry {params.entry:q} --stand-ins {params.stand_ins:q}"
         " --testing {params.testing} --out {output.pdf} {params.folders}"
+
+
+for group in GROUPS:
+
+    rule:
+        name:
+            group
+        input:
+            figures_of_group(group),

@@ -26,7 +26,7 @@ rule profile:
     resources:
         **SLOTS,
     params:
-        environment=environment_of_device,
+        environment=environment_of_framework,
         repeats=config["profiling"]["repeats"],
     message:
         "Profiling {wildcards.task} on {wildcards.device}."

@@ -4,13 +4,14 @@ Selector, schemes, budget, trainer, snapshots and figures are shared and know no
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.elastic.schemes import Metric, Penalty
 from core.elastic.selector import Floats, Mask
-from core.elastic.timing import Parts, Tensor
+from core.elastic.timing import Counts, Parts, Tensor
 
 Images = NDArray[np.uint8]  # (batch, height, width, 3)
 Labels = NDArray[np.int64]  # (batch,)
@@ -19,6 +20,19 @@ State = dict[str, NDArray]  # type: ignore[type-arg]
 
 class Backend(Protocol):
     """One network with its optimiser, on one device."""
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        training: dict[str, Any],
+        classes: int,
+        steps: int,
+        seed: int,
+        threads: dict[str, int],
+        penalty: Penalty | None = None,
+    ) -> None:
+        """model, training: those sections of a run spec. steps: of the whole run, for schedules.
+        penalty: what `set_penalty` gives a coefficient to."""
 
     @property
     def tensors(self) -> Sequence[Tensor]:
@@ -36,9 +50,10 @@ class Backend(Protocol):
     def evaluate(self, images: Images, labels: Labels) -> tuple[float, int]:
         """(Summed loss, number of right answers) of a batch, nothing changed."""
 
-    def probe(self, images: Images, labels: Labels, step: int) -> Floats:
-        """Importance of every tensor, −Σ g·Δw of one optimiser step on this batch (section 4.2
-        of the paper). Leaves no trace: weights, optimiser, counters and RNG are as before."""
+    def probe(self, images: Images, labels: Labels, step: int, metric: Metric = "update") -> Floats:
+        """Importance of every tensor on this batch: −Σ g·Δw of one optimiser step (`update`,
+        section 4.2 of the paper), Σ|g| (`gradient`) or Σ|w| (`weight`). Leaves no trace: weights,
+        optimiser, counters and RNG are as before."""
 
     def time_step(
         self, images: Images, labels: Labels, repeats: int
@@ -47,6 +62,22 @@ class Backend(Protocol):
         beside each, which tells a slow step from a machine that slowed down. After warm-up.
         Leaves no trace."""
 
+    def count_parts(self) -> Counts:
+        """Multiply-adds of a full step on one batch, taken apart. Raises ConfigError for an
+        operation that the counter does not know. Leaves no trace."""
+
+    def set_penalty(self, coefficient: float) -> None:
+        """Weight of the penalty in the loss that is trained, from the next step on."""
+
+    def penalty(self) -> float:
+        """The penalty of the weights as they are, without its coefficient."""
+
+    def prune(self, threshold: float) -> int:
+        """Cut out every channel whose weights are all below `threshold` in absolute value and
+        rebuild the network smaller; the number of channels cut. `tensors` keep their names and
+        order and change their shapes; optimiser slots and later states follow. What the network
+        computes is as if the dead channels were zero."""
+
     def time_parts(self, images: Images, labels: Labels, repeats: int) -> Parts:
         """The full step taken apart. Leaves no trace, but the selection is all tensors after."""
 
@@ -54,7 +85,8 @@ class Backend(Protocol):
         """Everything that changes in training, as arrays by name."""
 
     def load_state(self, state: State) -> None:
-        """Put a state back. Raises ValueError when names, shapes or types differ."""
+        """Put a state back, that of a pruned network too. Raises ValueError when names, shapes or
+        types differ."""
 
     def versions(self) -> dict[str, str]:
         """Versions of the packages that computed."""

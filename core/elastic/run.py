@@ -1,6 +1,7 @@
 """One elastic run, or one timing profile, from its spec: parts are built, results written."""
 
 import hashlib
+import importlib
 import json
 import logging
 import os
@@ -11,13 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core import machine, results
 from core.data.images import Split, open_split
 from core.elastic.backend import Backend, Images, Labels
+from core.elastic.schemes import SCHEMES
+from core.elastic.selector import select
 from core.elastic.timing import Timing
 from core.elastic.trainer import Trainer, steps_per_epoch
 from core.errors import ConfigError, DataError
 from core.files import exclusive
+from core.frameworks import FRAMEWORKS
 from core.spec import RunSpec
 from core.training import threads
 from core.training.events import EventLog
@@ -27,6 +33,9 @@ log = logging.getLogger(__name__)
 
 # A profile is measured again when its parts miss the measured backward pass by more than this.
 CLOSES, ATTEMPTS = 0.1, 3
+
+# Time steps of the selector whose cost a profile records.
+RESOLUTIONS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
 def run(spec: RunSpec, out: Path) -> None:
@@ -59,7 +68,10 @@ def _train(spec: RunSpec, out: Path) -> None:
         **{key: last[key] for key in ("commit", "versions", "machine")},
         "threads": threads.resolve(spec["device"]["threads"]),
         "selections": progress.selections,
+        "prunings": progress.prunings,
         "tensors": [t.name for t in backend.tensors],
+        "step": {"full_s": timing.full, "forward_s": timing.forward},
+        "profiling": {key: timing.context[key] for key in ("taken_s", "solver")},
     }
     results.write(out, spec, progress.rows, extra)
 
@@ -93,11 +105,33 @@ def _measure(spec: RunSpec, out: Path, repeats: int) -> None:
     }
     timing = _closed_timing(backend, train.images[:batch], train.labels[:batch], context)
     timing.context["taken_s"] = round(time.monotonic() - start, 1)
+    timing.context["solver"] = _solver_costs(timing)
     timing.save(out)
     log.info(
         "%s: full step %.1f ms, forward %.1f ms; parts close to %.1f %% of the backward pass",
         spec["model"]["name"], 1e3 * timing.full, 1e3 * timing.forward, 100 * timing.closure,
     )  # fmt: skip
+
+
+def _solver_costs(timing: Timing) -> list[dict[str, float]]:
+    """What the selector takes on this device, and what rounding times up to fewer steps loses
+    (Figure 13 of the paper): equally important tensors, half of the backward pass as budget."""
+    t_dy, importance = timing.t_dy("realisable"), np.ones(len(timing.t_dw))
+    found = []
+    for resolution in RESOLUTIONS:
+        taken = []
+        for _ in range(5):
+            start = time.perf_counter()
+            mask = select(timing.t_dw, t_dy, importance, timing.backward / 2, resolution)
+            taken.append(time.perf_counter() - start)
+        found.append(
+            {
+                "resolution": resolution,
+                "seconds": float(np.median(taken)),
+                "importance": float(mask.mean()),
+            }
+        )
+    return found
 
 
 def _closed_timing(
@@ -151,21 +185,22 @@ def make_backend(spec: RunSpec, train: Split) -> Backend:
     """The backend that the spec's framework names, with this run's network and optimiser."""
     count = threads.resolve(spec["device"]["threads"])
     threads.export(count)
-    from core.elastic.tf_backend import TensorFlowBackend
-
     training = spec["training"]
     if len(train.labels) < training["batch"]:
         raise ConfigError(
             f"training.batch = {training['batch']}: {spec['data']['name']} has only "
             f"{len(train.labels)} training images"
         )
-    return TensorFlowBackend(
+    module, _, name = FRAMEWORKS[spec["framework"]].backend.partition(":")
+    make: type[Backend] = getattr(importlib.import_module(module), name)
+    return make(
         spec["model"],
         training,
         classes=spec["data"]["classes"],
         steps=training["epochs"] * steps_per_epoch(len(train.labels), training["batch"]),
         seed=spec["seed"],
         threads=count,
+        penalty=SCHEMES[spec["scheme"]["name"]].penalty,
     )
 
 
@@ -173,7 +208,7 @@ def identity(spec: RunSpec) -> str:
     """What a snapshot must agree with to be used: the spec, the data, the weights and, where it
     decides what is trained, the timing profile."""
     parts = [spec.digest, *(_entry(Path(spec[k][v])) for k, v in _FOLDERS if spec[k][v])]
-    if spec["scheme"]["name"] == "elastic":
+    if SCHEMES[spec["scheme"]["name"]].trains is None:
         parts.append(hashlib.sha256(Path(spec["profile"]).read_bytes()).hexdigest())
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 

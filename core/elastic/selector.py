@@ -7,6 +7,7 @@ tensors d..N-1. Going from the output to the input, those knapsacks are nested, 
 table serves all depths: O(N·T), one vector operation per tensor.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -17,7 +18,12 @@ Floats = NDArray[np.float64]
 
 
 def select(
-    t_dw: ArrayLike, t_dy: ArrayLike, importance: ArrayLike, budget: float, resolution: int = 10_000
+    t_dw: ArrayLike,
+    t_dy: ArrayLike,
+    importance: ArrayLike,
+    budget: float,
+    resolution: int = 10_000,
+    layers: Sequence[str] | None = None,
 ) -> Mask:
     """The mask that maximises the importance of the trained tensors within the budget.
 
@@ -31,6 +37,8 @@ def select(
     budget: seconds for gradients and error propagation.
     resolution: time steps that the budget is divided into. Times are rounded up to whole
         steps, so the real budget always holds.
+    layers: the layer of each tensor, where all tensors of a layer are selected together or not
+        at all; the tensors of a layer follow each other, or it is paid from its first one on.
 
     Returns a mask of shape (N,), all False when nothing fits.
     Raises ValueError for arrays that differ in shape or hold negative or non-finite times, and
@@ -38,6 +46,11 @@ def select(
     """
     dw, dy, gain = (np.asarray(a, dtype=np.float64) for a in (t_dw, t_dy, importance))
     _check(dw, dy, gain, budget)
+    if layers is not None:
+        _, first, member = np.unique(list(layers), return_index=True, return_inverse=True)
+        place = np.argsort(np.argsort(first))[member]  # of each tensor's layer, in order of use
+        dw, dy, gain = (np.bincount(place, weights=a).astype(np.float64) for a in (dw, dy, gain))
+        return np.asarray(select(dw, dy, gain, budget, resolution)[place])
     if budget <= 0 or not len(dw):
         return np.zeros(len(dw), dtype=bool)
     own, reach = _whole_steps(dw, dy, budget, resolution)

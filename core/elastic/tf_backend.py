@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from core import machine
-from core.elastic import tf_graph, tf_trace
+from core.elastic import tf_counting, tf_graph, tf_trace
 from core.elastic.backend import Images, Labels, State
+from core.elastic.schemes import Metric, Penalty
 from core.elastic.selector import Floats, Mask
 from core.elastic.tf_optimisers import optimiser
-from core.elastic.timing import Parts, Tensor
+from core.elastic.timing import Counts, Parts, Tensor
 from core.models import keras_zoo
 
 WARM_UP = 2
@@ -38,8 +39,8 @@ class TensorFlowBackend:
         steps: int,
         seed: int,
         threads: dict[str, int],
+        penalty: Penalty | None = None,
     ) -> None:
-        """model, training: those sections of a run spec. steps: of the whole run, for schedules."""
         tf.config.threading.set_intra_op_parallelism_threads(threads["intra_op"])
         tf.config.threading.set_inter_op_parallelism_threads(threads["inter_op"])
         tf.config.experimental.enable_op_determinism()
@@ -60,10 +61,7 @@ class TensorFlowBackend:
         self._forward = self._compile(self._loss, self._batch)
         self._variables = self._order()
         head = {v.ref() for v in self._head.trainable_variables}
-        self.tensors = [
-            Tensor(_clean(v.name), tuple(v.shape), keras_zoo.kind(v), v.ref() in head)  # type: ignore[arg-type]
-            for v in self._variables
-        ]
+        self.tensors = [_tensor(v, v.ref() in head) for v in self._variables]
         self._evaluate = self._compile(self._evaluation, self._test_batch)
         self._step: Any = None
         self._probe: Any = None
@@ -90,14 +88,16 @@ class TensorFlowBackend:
         losses, right = self._evaluate(*_inputs(images, labels, 0))
         return float(np.sum(losses.numpy()[:n])), int(np.sum(right.numpy()[:n]))
 
-    def probe(self, images: Images, labels: Labels, step: int) -> Floats:
+    def probe(self, images: Images, labels: Labels, step: int, metric: Metric = "update") -> Floats:
+        if metric == "weight":
+            return np.array([float(tf.reduce_sum(tf.abs(v))) for v in self._variables])
         if self._probe is None:
             # Slots of tensors that were never selected: zeros that only this function changes.
             self._make_slots(np.ones(len(self.tensors), dtype=bool))
             self._probe = self._compile(self._importance, self._batch)
         with self._untouched():
-            importance = self._probe(*_inputs(images, labels, step))
-        return np.array(importance, dtype=np.float64)
+            by_update, by_gradient = self._probe(*_inputs(images, labels, step))
+        return np.array(by_update if metric == "update" else by_gradient, dtype=np.float64)
 
     def time_step(
         self, images: Images, labels: Labels, repeats: int
@@ -116,6 +116,24 @@ class TensorFlowBackend:
         low, middle, high = np.percentile(steps, [25, 50, 75])
         dw, reach, through = self._split(self._selected_step(), seconds, self._forward, bare)
         return Parts(dw, reach, through, float(np.median(forwards)), middle, (high - low) / middle)
+
+    def count_parts(self) -> Counts:
+        everything = self._compile(self._full_step, self._batch)
+        counts = tf_counting.multiply_adds(everything.graph)
+        parts = {part: np.zeros(len(self.tensors)) for part in ("dw", "reach", "through")}
+        charges = tf_graph.charges(everything, self._variables, everything.outputs[0])
+        _add_up(parts, charges, counts)
+        forward = sum(counts[node] for node, c in charges.items() if c.part == "forward")
+        return Counts(parts["dw"], parts["reach"], parts["through"], forward)
+
+    def set_penalty(self, coefficient: float) -> None:
+        raise NotImplementedError
+
+    def penalty(self) -> float:
+        raise NotImplementedError
+
+    def prune(self, threshold: float) -> int:
+        raise NotImplementedError
 
     def state(self) -> State:
         return {name: v.numpy() for name, v in self._changing(self._slotted).items()}
@@ -145,6 +163,15 @@ class TensorFlowBackend:
 
     def _training(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
         chosen = [v for v, m in zip(self._variables, self._mask, strict=True) if m]
+        return self._training_of(chosen, images, labels, step)
+
+    def _full_step(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
+        self._make_slots(np.ones(len(self.tensors), dtype=bool))
+        return self._training_of(self._variables, images, labels, step)
+
+    def _training_of(
+        self, chosen: list[tf.Variable], images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
+    ) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(chosen)
             loss, correct = self._loss(images, labels, step)
@@ -157,12 +184,12 @@ class TensorFlowBackend:
             loss, _ = self._loss(images, labels, step)
         gradients = tape.gradient(loss, self._variables)
         self._update(gradients, self._variables)
-        return tf.stack(
-            [
-                -tf.reduce_sum(g * (v - w))
-                for g, v, w in zip(gradients, self._variables, before, strict=True)
-            ]
-        )
+        by_update = [
+            -tf.reduce_sum(g * (v - w))
+            for g, v, w in zip(gradients, self._variables, before, strict=True)
+        ]
+        by_gradient = [tf.reduce_sum(tf.abs(g)) for g in gradients]
+        return tf.stack(by_update), tf.stack(by_gradient)
 
     def _update(self, gradients: list[tf.Tensor], variables: list[tf.Variable]) -> None:
         # Adding up gradients over replicas would keep every graph for good: it registers a
@@ -322,5 +349,7 @@ def _add_up(
             parts[charge.part][charge.tensor] += time_taken
 
 
-def _clean(name: str) -> str:
-    return name.split(":")[0]
+def _tensor(variable: tf.Variable, head: bool) -> Tensor:
+    name = variable.name.split(":")[0]
+    layer, _, _ = name.rpartition("/")
+    return Tensor(name, tuple(variable.shape), keras_zoo.kind(variable), head, layer or name)

@@ -16,7 +16,7 @@ from core.files import write_text
 
 Cost = Literal["realisable", "paper"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,28 @@ class Tensor:
     shape: tuple[int, ...]
     kind: Literal["kernel", "bias", "norm", "other"]
     head: bool  # belongs to the new prediction layer
+    layer: str  # tensors of one layer share it
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Multiply-adds of one training step and its parts, from the graph. Parts as in `Parts`,
+    shapes (N,); what is not a multiply-add (activations, normalisation) counts nothing, as in
+    the paper's "FLOPs"."""
+
+    t_dw: Floats
+    t_reach: Floats
+    t_through: Floats
+    forward: float
+
+    def of(self, mask: NDArray[np.bool_]) -> float:
+        """Multiply-adds of one step under a selection, mask of shape (N,)."""
+        reach = self.t_reach + pruned(self.t_through)
+        return _under(mask, self.forward, self.t_dw, reach)
 
 
 @dataclass(frozen=True)
@@ -116,10 +134,7 @@ class Timing:
 
     def predict(self, mask: NDArray[np.bool_], cost: Cost = "realisable") -> float:
         """Seconds of one training step under a selection, mask of shape (N,)."""
-        if not mask.any():
-            return self.forward
-        depth = int(mask.argmax())
-        return float(self.forward + self.t_dw[mask].sum() + self.t_dy(cost)[depth:].sum())
+        return _under(mask, self.forward, self.t_dw, self.t_dy(cost))
 
     def save(self, path: Path) -> None:
         """Write the profile as JSON."""
@@ -148,3 +163,11 @@ class Timing:
                 f"timing profile {path} cannot be read ({error}); "
                 "delete it, and the same command measures it again"
             ) from None
+
+
+def _under(mask: NDArray[np.bool_], forward: float, t_dw: Floats, t_dy: Floats) -> float:
+    """Cost of a step: the forward pass, each selected tensor, the way to the deepest one."""
+    if not mask.any():
+        return forward
+    depth = int(mask.argmax())
+    return float(forward + t_dw[mask].sum() + t_dy[depth:].sum())

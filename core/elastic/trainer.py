@@ -13,8 +13,8 @@ import numpy as np
 from core.data.images import Split
 from core.elastic.backend import Backend, Images, Labels
 from core.elastic.budget import backward_budget, check_budget
-from core.elastic.schemes import SCHEMES
-from core.elastic.selector import Mask, select
+from core.elastic.schemes import SCHEMES, prediction_layer
+from core.elastic.selector import Floats, Mask, select
 from core.elastic.timing import Timing
 from core.errors import TrainingError
 from core.results import TRAINING_SECONDS
@@ -36,8 +36,9 @@ class Progress:
 
     epoch, batch: the next step to take, from 0. rows: finished epochs, as in epochs.csv.
     current: sums of the epoch under way. selections: what was selected and when. legs: every
-    process that trained a part of the run, from which epoch. resume_s: seconds that processes
-    after the first one took to get ready.
+    process that trained a part of the run, from which epoch. penalty: coefficient of the group
+    lasso. prunings: channels cut out and when. resume_s: seconds that processes after the first
+    one took to get ready.
     """
 
     epoch: int = 0
@@ -46,6 +47,8 @@ class Progress:
     current: dict[str, float] = field(default_factory=dict)
     selections: list[dict[str, Any]] = field(default_factory=list)
     legs: list[dict[str, Any]] = field(default_factory=list)
+    penalty: float = 0.0
+    prunings: list[dict[str, Any]] = field(default_factory=list)
     resume_s: float = 0.0
 
 
@@ -69,7 +72,10 @@ class Trainer:
         self._snapshots, self._events, self._origin = snapshots, events, origin
         self._scheme, self._training = spec["scheme"], spec["training"]
         self._steps = steps_per_epoch(len(train.labels), self._training["batch"])
-        self._fixed = SCHEMES[self._scheme["name"]](backend.tensors)
+        self._kind = SCHEMES[self._scheme["name"]]
+        self._fixed = None if self._kind.trains is None else self._kind.trains(backend.tensors)
+        self._counts = backend.count_parts()
+        self._forward_s = timing.forward
         self._mask: Mask = np.zeros(len(backend.tensors), dtype=bool)
         self._compiled = False
         self._stop = Stop()
@@ -110,6 +116,7 @@ class Trainer:
         # A snapshot cannot hold its own duration; that of the last epoch's end counts here.
         self.progress.current["snapshot_s"] = self._last_save_s
         if self._fixed is not None:
+            self._prune_if_due()
             self._use(np.array(self._fixed))
         elif self.progress.epoch % self._scheme["interval"] == 0:
             with self._timed("selection"):
@@ -171,10 +178,11 @@ class Trainer:
         )
 
     def _row(self, test_loss: float, test_correct: int) -> dict[str, float]:
-        """A line of epochs.csv. The forward pass inside compiled steps is the profile's."""
+        """A line of epochs.csv. The forward pass inside compiled steps is the profile's, of a
+        network that was pruned since the one measured then."""
         now = self.progress.current
         seen = self._steps * self._training["batch"]
-        forward = min(self._timing.forward * now["timed_steps"], now["step_s"])
+        forward = min(self._forward_s * now["timed_steps"], now["step_s"])
         sizes = np.array([t.size for t in self._backend.tensors])
         return {
             "epoch": self.progress.epoch + 1,
@@ -184,6 +192,7 @@ class Trainer:
             "test_accuracy": test_correct / len(self._test.labels),
             "selected_tensors": int(self._mask.sum()),
             "selected_parameters": int(sizes[self._mask].sum()),
+            "multiply_adds": self._steps * self._counts.of(self._mask),
             "data_s": now["data_s"],
             "forward_s": forward,
             "backward_update_s": now["step_s"] - forward,
@@ -208,16 +217,15 @@ class Trainer:
     def _select(self) -> Mask:
         """Importance on one probe batch, then the selector (sections 4.2 and 5 of the paper)."""
         spec, timing, epoch = self._scheme, self._timing, self.progress.epoch
-        size = self._training["batch"]
-        chosen = probe_batch(self._spec["seed"], epoch, len(self._train.labels), size)
-        importance = self._backend.probe(*_gather(self._train, chosen), epoch * self._steps)
+        importance = self._importance()
         budget = backward_budget(timing, spec["rho"], spec["budget"])
         t_dy = timing.t_dy(spec["cost"])
-        mask = select(timing.t_dw, t_dy, importance, budget, spec["resolution"])
+        layers = [t.layer for t in timing.tensors] if spec["granularity"] == "layer" else None
+        mask = select(timing.t_dw, t_dy, importance, budget, spec["resolution"], layers)
         if not mask.any():
             # Every tensor that fits would raise the loss; the prediction layer is the safe one.
             log.warning("no tensor within the budget has positive importance; training the head")
-            mask = np.array(SCHEMES["head"](self._backend.tensors))
+            mask = np.array(prediction_layer(self._backend.tensors))
         self.progress.selections.append(
             {
                 "epoch": epoch + 1,
@@ -227,6 +235,62 @@ class Trainer:
             }
         )
         return mask
+
+    def _importance(self) -> Floats:
+        """The scheme's importance of every tensor, averaged over the probe batches."""
+        epoch, size = self.progress.epoch, self._training["batch"]
+        found = np.zeros(len(self._mask))
+        for number in range(self._scheme["probe_batches"]):
+            chosen = probe_batch(self._spec["seed"], epoch, len(self._train.labels), size, number)
+            batch = _gather(self._train, chosen)
+            found += self._backend.probe(*batch, epoch * self._steps, self._kind.importance)
+        return np.asarray(found / self._scheme["probe_batches"])
+
+    # The penalty and the network that it makes smaller.
+
+    def _prune_if_due(self) -> None:
+        """Give the penalty its coefficient; cut out dead channels where that is due. Counts as
+        selection: it decides what is trained."""
+        match self._kind.penalty:
+            case "l1":
+                self._backend.set_penalty(self._scheme["penalty"])
+            case "group_lasso":
+                with self._timed("selection"):
+                    self._set_group_lasso()
+                    if self.progress.epoch and self.progress.epoch % self._scheme["interval"] == 0:
+                        self._prune()
+
+    def _set_group_lasso(self) -> None:
+        """The coefficient with which the penalty is its share of the loss at the first step."""
+        if self.progress.penalty == 0:
+            chosen = probe_batch(
+                self._spec["seed"], 0, len(self._train.labels), self._training["test_batch"], 0
+            )
+            images, labels = _gather(self._train, chosen)
+            loss = self._backend.evaluate(images, labels)[0] / len(labels)
+            share = self._scheme["penalty_ratio"]
+            self.progress.penalty = share / (1 - share) * loss / self._backend.penalty()
+        self._backend.set_penalty(self.progress.penalty)
+
+    def _prune(self) -> None:
+        channels = self._backend.prune(self._scheme["threshold"])
+        self.progress.prunings.append(
+            {
+                "epoch": self.progress.epoch + 1,
+                "channels": channels,
+                "shapes": [list(t.shape) for t in self._backend.tensors],
+            }
+        )
+        if channels:
+            self._compiled = False
+            self._measure_pruned()
+
+    def _measure_pruned(self) -> None:
+        """Count and time the forward pass of the network as it is now."""
+        self._counts = self._backend.count_parts()
+        images, labels = _gather(self._train, np.arange(self._training["batch"]))
+        _, forwards = self._backend.time_step(images, labels, 3)
+        self._forward_s = float(np.median(forwards))
 
     def _use(self, mask: Mask) -> None:
         if not np.array_equal(mask, self._mask):
@@ -249,6 +313,11 @@ class Trainer:
             return
         self._use(arrays.pop("mask").astype(bool))
         self._backend.load_state(arrays)
+        if self._kind.penalty == "group_lasso":
+            self._backend.set_penalty(self.progress.penalty)
+            self._measure_pruned()
+        elif self._kind.penalty == "l1":
+            self._backend.set_penalty(self._scheme["penalty"])
         self._warm_up()
         self.progress.resume_s += time.perf_counter() - start
         log.info(
@@ -263,7 +332,7 @@ class Trainer:
         self._backend.time_step(images, labels, 1)
         self._compiled = True
         if self._fixed is None:
-            self._backend.probe(images, labels, 0)
+            self._backend.probe(images, labels, 0, self._kind.importance)
         size = min(self._training["test_batch"], len(self._test.labels))
         self._backend.evaluate(*_gather(self._test, np.arange(size)))
 

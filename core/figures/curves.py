@@ -12,7 +12,7 @@ from core.errors import ConfigError
 from core.figures import style
 from core.figures.results import Run, Settings, tidy
 
-KEYS = ("y", "dataset", "model", "schemes")
+KEYS = ("y",)
 
 
 @dataclass(frozen=True)
@@ -33,27 +33,23 @@ QUANTITIES = {
 TIME_UNITS = (("s", 1 / 3600, 2 / 60), ("min", 1 / 60, 2), ("h", 1, float("inf")))
 
 
-def subjects(entry: Mapping[str, Any]) -> list[str]:
-    """The published data set and model that the figure is about."""
-    return [entry["dataset"], entry["model"]]
-
-
 def draw(
     entry: Mapping[str, Any], runs: Sequence[Run], settings: Settings
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw one value per epoch over the time it took to get there; return the numbers too."""
-    if entry["y"] not in QUANTITIES:
-        raise ConfigError(f"y is {entry['y']!r}, allowed: {', '.join(QUANTITIES)}")
-    quantity = QUANTITIES[entry["y"]]
+    (y,) = entry["y"]
+    if y not in QUANTITIES:
+        raise ConfigError(f"y is {y!r}, allowed: {', '.join(QUANTITIES)}")
+    quantity = QUANTITIES[y]
     runs = _in_order(entry["schemes"], runs)
-    table = tidy(runs, [style.label(r.scheme, r.rho) for r in runs], entry["y"], settings.testing)
+    table = tidy(runs, [style.label(r.scheme, r.rho) for r in runs], y, settings.testing)
     figure = style.new_figure()
     axes = figure.subplots()
     _plot(axes, table, settings.testing)
     axes.set_ylabel(quantity.title + quantity.unit)
     axes.set_ylim(_limits(table["y"], quantity))
     style.add_legend(axes, columns=2)
-    model, data = (style.human(settings.ran(entry[key])) for key in ("model", "dataset"))
+    model, data = (style.human(settings.ran(entry[key][0])) for key in ("model", "dataset"))
     style.add_title(figure, f"{quantity.title}, {model} on {data}")
     return figure, table
 

@@ -1,34 +1,29 @@
 """Draw a declared figure from finished runs: the picture and, beside it, its numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from core.errors import ConfigError
-from core.figures import curves, style
+from core.figures import KINDS, style
 from core.figures.results import Run, Settings, read_run
 from core.files import write_text
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A way to draw.
+class Kind(Protocol):
+    """A module that draws. `KEYS` of an entry must be there. `draw` returns the figure and the
+    numbers in it, from the runs that the entry names, each once."""
 
-    `keys` of an entry must be there; `subjects` gives the published names it is about; `draw`
-    returns the figure and the numbers in it.
-    """
+    KEYS: tuple[str, ...]
 
-    keys: tuple[str, ...]
-    subjects: Callable[[Mapping[str, Any]], list[str]]
-    draw: Callable[[Mapping[str, Any], Sequence[Run], Settings], tuple[Figure, pd.DataFrame]]
-
-
-# A new kind is a file like curves.py and a line here.
-KINDS = {"curves": Kind(curves.KEYS, curves.subjects, curves.draw)}
+    @staticmethod
+    def draw(
+        entry: Mapping[str, Any], runs: Sequence[Run], settings: Settings
+    ) -> tuple[Figure, pd.DataFrame]: ...
 
 
 def draw(
@@ -60,15 +55,15 @@ def compose(
     entry: Mapping[str, Any], runs: Sequence[Run], settings: Settings
 ) -> tuple[Figure, pd.DataFrame]:
     """Check that entry and runs belong together; draw them and say on the face what they are."""
-    kind = KINDS.get(entry.get("kind", ""))
-    if kind is None:
+    if entry.get("kind") not in KINDS:
         raise ConfigError(f"kind is {entry.get('kind')!r}, allowed: {', '.join(KINDS)}")
-    missing = [key for key in kind.keys if key not in entry]
+    kind: Kind = importlib.import_module(KINDS[entry["kind"]])  # type: ignore[assignment]
+    missing = [key for key in kind.KEYS if key not in entry]
     if missing:
         raise ConfigError(f"no key {', '.join(missing)}, which kind {entry['kind']} needs")
     if not runs:
         raise ConfigError("no run to draw: give the folder of at least one")
-    stood_in = {name: settings.ran(name) for name in kind.subjects(entry)}
+    stood_in = {name: settings.ran(name) for name in (*entry["model"], *entry["dataset"])}
     _check_alike(runs)
     _check_named(runs, set(stood_in.values()))
     figure, table = kind.draw(entry, runs, settings)

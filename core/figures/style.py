@@ -6,7 +6,6 @@ colour-blind readers, and drawing it twice gives the same bytes.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import ScaledTranslation
 
+from core.elastic.schemes import SCHEMES, Look
 from core.errors import ConfigError
 from core.figures.results import TIMINGS, Run
 from core.files import replacing
@@ -73,26 +73,6 @@ NAMES = {name: model.title for name, model in MODELS.items()} | {
 }
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a scheme is drawn, in every figure alike."""
-
-    label: str
-    colour: str
-    marker: str
-    line: str
-
-
-# After P. Tol's high-contrast colours, which colour-blind readers and a grey print keep apart,
-# darkened until a thin line has a contrast of 3:1 on paper. Marker and line differ as well.
-LOOKS = {
-    "elastic": Look("ElasticTrainer", "#b04357", "o", "-"),
-    "full": Look("Full training", "#000000", "s", "--"),
-    "head": Look("Traditional TL", "#bb8b14", "^", "-."),
-    "bn_bias": Look("BN+Bias", "#003f7f", "D", ":"),
-}
-
-
 @contextmanager
 def applied() -> Iterator[None]:
     """Draw and save in this style, whatever the reader's own matplotlib settings are."""
@@ -112,10 +92,9 @@ def new_figure() -> Figure:
 
 def look(scheme: str) -> Look:
     """The look of a scheme."""
-    if scheme not in LOOKS:
-        known = ", ".join(LOOKS)
-        raise ConfigError(f"scheme {scheme!r} has no look in core/figures/style.py, only: {known}")
-    return LOOKS[scheme]
+    if scheme not in SCHEMES:
+        raise ConfigError(f"unknown scheme {scheme!r}; known: {', '.join(SCHEMES)}")
+    return SCHEMES[scheme].look
 
 
 def label(scheme: str, rho: float | None) -> str:

@@ -7,13 +7,15 @@ kinds of its tensors.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 from safetensors import SafetensorError
 
 from core.errors import ConfigError, DataError
 from core.models.efficientnet_lite0_keras import efficientnet_lite0, load_efficientnet_lite0
+
+Kind = Literal["kernel", "bias", "norm", "other"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def build(name: str, image_size: int, weights: Path | None) -> tuple[tf.keras.Mo
     return model, network
 
 
-def kind(variable: Any) -> str:
+def kind(variable: Any) -> Kind:
     """What a trainable variable is: kernel, bias, norm (gamma, beta) or other."""
     last = variable.name.split(":")[0].rsplit("/", 1)[-1]
     if last.endswith("kernel"):

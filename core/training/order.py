@@ -9,6 +9,9 @@ def epoch_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, 0, epoch]).permutation(samples)
 
 
-def probe_batch(seed: int, epoch: int, samples: int, batch: int) -> NDArray[np.int64]:
-    """Indices of the batch on which importance is measured before this epoch."""
-    return np.random.default_rng([seed, 1, epoch]).choice(samples, batch, replace=False)
+def probe_batch(
+    seed: int, epoch: int, samples: int, batch: int, number: int = 0
+) -> NDArray[np.int64]:
+    """Indices of the batch of this number on which importance is measured before this epoch."""
+    random = np.random.default_rng([seed, 1, epoch, number])
+    return random.choice(samples, min(batch, samples), replace=False)

@@ -7,9 +7,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(snakemake.scriptdir).parents[1]))
 
 from core import schema
-from core.spec import RunSpec
+from core.spec import RunSpec, check_scheme
 
 output = Path(snakemake.output.spec)
 content = json.loads(snakemake.params.spec)
 schema.check(content, "run", [])
+check_scheme(content, output)
 RunSpec(content).save(output)
