@@ -13,7 +13,7 @@ from core import RECIPE, schema
 from core.data import catalog
 from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
-from core.figures import KINDS
+from core.figures import KINDS, check_entry
 from core.models import MODELS
 
 Config = dict[str, Any]
@@ -31,9 +31,10 @@ OPTIONS: dict[str, type[int] | type[float]] = {
     "probe_batches": int,
     "epochs": int,
 }
+_NUMBERS = {int: r"\d+", float: r"\d+\.\d+"}
 _RUN_NAME = re.compile(
     r"(?P<scheme>[a-z0-9_]+)"
-    + "".join(rf"(-{name}(?P<{name}>[0-9.]+))?" for name in OPTIONS)
+    + "".join(rf"(-{name}(?P<{name}>{_NUMBERS[kind]}))?" for name, kind in OPTIONS.items())
     + r"-seed(?P<seed>\d+)"
 )
 
@@ -91,9 +92,12 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
     _one_of(config["device"], ["published", *known_devices], "device", ["device"], files)
     for name, entry in config["figures"].items():
         _check_figure(config, name, entry, known_devices, files)
+    _known_keys(config["model_training"], sorted(MODELS), "model", ["model_training"], files)
     for model, training in config["model_training"].items():
-        _one_of(model, sorted(MODELS), "model", ["model_training"], files)
-        schema.check(config["training"] | training, "training", files)
+        try:
+            schema.check(config["training"] | training, "training", [])
+        except ConfigError as error:
+            raise ConfigError(f"training with model_training.{model}: {error}") from None
     for name, members in config["groups"].items():
         for i, member in enumerate(members):
             targets = [*figures(config), *config["groups"]]
@@ -105,7 +109,7 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
 def _check_figure(
     config: Config, name: str, entry: Config, devices: Sequence[str], files: Sequence[Path]
 ) -> None:
-    """Every name in a figure's entry is one that there is."""
+    """Every name in a figure's entry is one that there is, and its kind can draw it."""
     at = ["figures", name]
     _one_of(entry["kind"], sorted(KINDS), "kind of figure", [*at, "kind"], files)
     _one_of(entry["device"], devices, "device", [*at, "device"], files)
@@ -119,10 +123,15 @@ def _check_figure(
             _one_of(stand_in, known[key], words, ["stand_ins", published], files)
     for i, scheme in enumerate(entry["schemes"]):
         _one_of(scheme, list(SCHEMES), "scheme", [*at, "schemes", str(i)], files)
-    for key in ("longer", "targets"):
-        part = "model" if key == "longer" else "dataset"
-        for published in entry.get(key, {}):
-            _one_of(published, entry[part], f"{part} of this figure", [*at, key], files)
+    for key, part in (("longer", "model"), ("targets", "dataset")):
+        _known_keys(entry.get(key, {}), entry[part], f"{part} of this figure", [*at, key], files)
+    for published, times in entry.get("longer", {}).items():
+        own = [*at, "longer", published]
+        _known_keys(times, entry["schemes"], "scheme of this figure", own, files)
+    try:
+        check_entry(entry)
+    except ConfigError as error:
+        raise ConfigError(f"{schema.source(at, entry, files)}: figures.{name}: {error}") from None
 
 
 def _check_sizes(config: Config, files: Sequence[Path]) -> None:
@@ -131,9 +140,12 @@ def _check_sizes(config: Config, files: Sequence[Path]) -> None:
         for key in figure.runs:
             size, multiple = _training(config, key)["image_size"], MODELS[key.model].size_multiple
             if size % multiple:
-                where = schema.source(["training", "image_size"], size, files)
+                own = "image_size" in config["model_training"].get(key.model, {})
+                keys = ["model_training", key.model] if own else ["training"]
+                keys.append("image_size")
+                where = schema.source(keys, size, files)
                 raise ConfigError(
-                    f"{where}: training.image_size = {size}: {MODELS[key.model].title}, "
+                    f"{where}: {'.'.join(keys)} = {size}: {MODELS[key.model].title}, "
                     f"for figure {figure.name}, takes multiples of {multiple}: "
                     f"{size - size % multiple} or {size - size % multiple + multiple}"
                 )
@@ -147,11 +159,14 @@ def check_published(config: Config, published: Config) -> None:
     if config["scale"] != "paper":
         return
     for section in ("stand_ins", "training", "model_training", "elastic"):
-        for key, value in published[section].items():
-            if config[section].get(key) != value and key != "rho":
+        # A model that the published setting does not name trains as all the others.
+        added = config[section] if section == "model_training" else {}
+        for key in {**published[section], **added}:
+            value, wanted = config[section].get(key), published[section].get(key)
+            if value != wanted and key != "rho":
                 raise ConfigError(
                     f"scale = paper is the published setting, but {section}.{key} is "
-                    f"{config[section].get(key)!r}, published: {value!r}; use scale = custom, or "
+                    f"{value!r}, published: {wanted!r}; use scale = custom, or "
                     "the whole of it with --configfile config/paper.yaml"
                 )
 
@@ -217,8 +232,8 @@ def _options(
     usual["epochs"] = _training(config, key)["epochs"]
     own = usual | varied | {"epochs": times * usual["epochs"]}
     return tuple(
-        (name, own[name])
-        for name in OPTIONS
+        (name, kind(own[name]))
+        for name, kind in OPTIONS.items()
         if name in own and (name == "rho" or own[name] != usual[name])
     )
 
@@ -301,3 +316,14 @@ def _one_of(
             f"{schema.source(keys, value, files)}: {'.'.join(keys)} = {value!r}: unknown {what} "
             f"({schema.suggestion(value, known)})"
         )
+
+
+def _known_keys(
+    section: Config, known: Sequence[str], what: str, keys: list[str], files: Sequence[Path]
+) -> None:
+    for key, value in section.items():
+        if key not in known:
+            raise ConfigError(
+                f"{schema.source([*keys, key], value, files)}: {'.'.join(keys)}: unknown {what} "
+                f"{key!r} ({schema.suggestion(key, known)})"
+            )

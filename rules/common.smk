@@ -104,12 +104,10 @@ def spec_of(wildcards):
 
 
 def data_of(wildcards):
-    """Manifest of the data set of a task."""
-    _, _, dataset = wildcards.task.partition("-")
-    folder = settings.DATA.format(
-        dataset=dataset, size=config["training"]["image_size"]
-    )
-    return f"{folder}/manifest.json"
+    """Manifest of the data set of a task, in the size that its model takes."""
+    names = (wildcards.device, wildcards.task)
+    spec = settings.profile_spec(config, *names, DEVICES_FOLDER)
+    return f"{spec['data']['folder']}/manifest.json"
 
 
 def weights_of(wildcards):

@@ -57,7 +57,8 @@ def _norms_and_biases(tensors: Sequence["Tensor"]) -> list[bool]:
 
 
 # Colours after P. Tol's high-contrast scheme, which colour-blind readers and a grey print keep
-# apart, darkened until a thin line has a contrast of 3:1 on paper. Marker and line differ as well.
+# apart, darkened until a thin line has a contrast of 3:1 on paper. The other four lie between them
+# in lightness. Marker and line differ as well.
 SCHEMES = {
     # The selector decides, again every `elastic.interval` epochs.
     "elastic": Scheme(Look("ElasticTrainer", "#b04357", "o", "-"), None, "elastic"),
@@ -69,19 +70,20 @@ SCHEMES = {
     "bn_bias": Scheme(Look("BN+Bias", "#003f7f", "D", ":"), _norms_and_biases),
     # Full training under a group lasso; dead channels are cut out (Lym et al., SC 2019).
     "prunetrain": Scheme(
-        Look("PruneTrain", "#5b7f3a", "v", (0, (5, 1, 1, 1, 1, 1))),
+        Look("PruneTrain", "#10301c", "<", (0, (5, 1, 1, 1, 1, 1))),
         _everything, "prunetrain", penalty="group_lasso",
     ),
     # What the released program calls PruneTrain: an L1 penalty on kernels, nothing is cut out.
     "prunetrain_l1": Scheme(
-        Look("PruneTrain (released)", "#8a8a8a", "P", (0, (1, 1))),
+        Look("PruneTrain (released)", "#7d7d7d", "P", (0, (9, 2))),
         _everything, "prunetrain_l1", penalty="l1",
     ),
     # The selector with other importance (Figure 20).
     "elastic_weight": Scheme(
-        Look("Weight magnitude", "#4d7fb5", "X", "--"), None, "elastic", importance="weight"
+        Look("Weight magnitude", "#5e94d3", "X", (0, (1, 1))), None, "elastic", importance="weight"
     ),
     "elastic_grad": Scheme(
-        Look("Gradient magnitude", "#7a5195", "*", "-."), None, "elastic", importance="gradient"
+        Look("Gradient magnitude", "#43206b", "v", (0, (7, 1, 1, 1))),
+        None, "elastic", importance="gradient",
     ),
 }  # fmt: skip

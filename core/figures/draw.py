@@ -3,27 +3,25 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from core.errors import ConfigError
-from core.figures import KINDS, style
+from core.figures import check_entry, style
+from core.figures.matching import matched
 from core.figures.results import Run, Settings, read_run
 from core.files import write_text
 
 
-class Kind(Protocol):
-    """A module that draws. `KEYS` of an entry must be there. `draw` returns the figure and the
-    numbers in it, from the runs that the entry names, each once."""
+class Drawn(NamedTuple):
+    """What `draw(entry, runs, settings)` of a kind's module returns, from the runs that the entry
+    names, each once and in its order: picture, its numbers, and what a reader must know."""
 
-    KEYS: tuple[str, ...]
-
-    @staticmethod
-    def draw(
-        entry: Mapping[str, Any], runs: Sequence[Run], settings: Settings
-    ) -> tuple[Figure, pd.DataFrame]: ...
+    figure: Figure
+    table: pd.DataFrame
+    notes: Sequence[str] = ()
 
 
 def draw(
@@ -37,6 +35,7 @@ def draw(
     """Draw a figure of the configuration into `out` (PDF), with PNG and CSV beside it.
 
     `entry`, `stand_ins` and `time_axis` are those of the configuration, see its schema.
+    Raises ConfigError when entry and runs do not belong together, DataError for a damaged run.
     """
     if out.suffix != ".pdf":
         raise ConfigError(f"figure {name}: the output must end in .pdf, not {out.name}")
@@ -55,36 +54,11 @@ def compose(
     entry: Mapping[str, Any], runs: Sequence[Run], settings: Settings
 ) -> tuple[Figure, pd.DataFrame]:
     """Check that entry and runs belong together; draw them and say on the face what they are."""
-    if entry.get("kind") not in KINDS:
-        raise ConfigError(f"kind is {entry.get('kind')!r}, allowed: {', '.join(KINDS)}")
-    kind: Kind = importlib.import_module(KINDS[entry["kind"]])  # type: ignore[assignment]
-    missing = [key for key in kind.KEYS if key not in entry]
-    if missing:
-        raise ConfigError(f"no key {', '.join(missing)}, which kind {entry['kind']} needs")
-    if not runs:
-        raise ConfigError("no run to draw: give the folder of at least one")
+    check_entry(entry)
+    runs = matched(entry, runs, settings)
+    kind = importlib.import_module(f"core.figures.{entry['kind']}")
+    drawn: Drawn = kind.draw(entry, runs, settings)
     stood_in = {name: settings.ran(name) for name in (*entry["model"], *entry["dataset"])}
-    _check_alike(runs)
-    _check_named(runs, set(stood_in.values()))
-    figure, table = kind.draw(entry, runs, settings)
-    style.add_note(figure, style.provenance(runs, stood_in))
-    return figure, table
-
-
-def _check_alike(runs: Sequence[Run]) -> None:
-    """Scale and device are one: times of different machines say nothing side by side."""
-    for what in ("scale", "device"):
-        found = {getattr(run, what): run.folder for run in runs}
-        if len(found) > 1:
-            each = "; ".join(f"{value} ({folder})" for value, folder in found.items())
-            raise ConfigError(f"runs of more than one {what}: {each}; draw them apart")
-
-
-def _check_named(runs: Sequence[Run], names: set[str]) -> None:
-    """Every run is of a model and a data set that the figure is about."""
-    for run in runs:
-        for what in ("model", "data"):
-            trained = run.spec[what]["name"]
-            if trained not in names:
-                about = ", ".join(sorted(names))
-                raise ConfigError(f"{run.folder} has {what} {trained}, the figure is of {about}")
+    origin = style.provenance(runs, stood_in, entry["device"])
+    style.add_note(drawn.figure, [*origin, *drawn.notes])
+    return drawn.figure, drawn.table

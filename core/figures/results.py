@@ -15,7 +15,7 @@ from core.results import TRAINING_SECONDS
 # Seconds of an epoch. Their sum is its training time; preparing images counts, as in the paper.
 TESTING_SECONDS = "testing_s"
 METRICS = ("test_accuracy", "test_loss")
-COLUMNS = ("epoch", *METRICS, *TRAINING_SECONDS, TESTING_SECONDS)
+COLUMNS = ("epoch", *METRICS, "multiply_adds", *TRAINING_SECONDS, TESTING_SECONDS)
 
 AGAIN = "delete the folder of this run and its .snapshots, and run it again"
 TIMINGS = ("measured", "emulated", "simulated")
@@ -46,6 +46,16 @@ class Run:
         return str(self.spec["scale"])
 
     @property
+    def model(self) -> str:
+        """Name of the network that ran."""
+        return str(self.spec["model"]["name"])
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set that ran."""
+        return str(self.spec["data"]["name"])
+
+    @property
     def scheme(self) -> str:
         """Name of the scheme that chose what to train."""
         return str(self.spec["scheme"]["name"])
@@ -53,8 +63,17 @@ class Run:
     @property
     def rho(self) -> float | None:
         """Budget as a part of the full step; None for a scheme without one."""
-        rho = self.spec["scheme"].get("rho")
-        return None if rho is None else float(rho)
+        return self.setting("rho")
+
+    def setting(self, key: str) -> float | None:
+        """A number of the scheme, such as rho or interval, or the number of epochs; None for a
+        scheme without it."""
+        value = len(self.epochs) if key == "epochs" else self.spec["scheme"].get(key)
+        return None if value is None else float(value)
+
+    def has(self, settings: Mapping[str, float]) -> bool:
+        """Whether it ran with these settings."""
+        return all(self.setting(key) == value for key, value in settings.items())
 
     @property
     def timing(self) -> str:
@@ -67,14 +86,51 @@ class Run:
         title = str(self.spec["device"]["title"])
         if self.spec["device"]["name"] != "local":
             return title
+        return ", ".join(part for part in (title, self.processor) if part)
+
+    @property
+    def processor(self) -> str:
+        """Processor, or model of the board, as its system tells it; empty if it does not."""
         processor = str(self.result.get("machine", {}).get("processor") or "")
-        processor = processor.replace("(R)", "").replace("(TM)", "")
-        return ", ".join(part for part in (title, " ".join(processor.split())) if part)
+        return " ".join(processor.replace("(R)", "").replace("(TM)", "").split())
 
     def hours(self, testing: bool) -> np.ndarray:
         """Hours from the start to the end of each epoch, every duration as it was recorded."""
         parts = [*TRAINING_SECONDS, TESTING_SECONDS] if testing else [*TRAINING_SECONDS]
         return np.cumsum(self.epochs[parts].sum(axis=1).to_numpy()) / 3600
+
+    @property
+    def best_accuracy(self) -> float:
+        """Test accuracy of the best epoch in percent, which the paper reports."""
+        return 100 * float(self.epochs["test_accuracy"].max())
+
+    @property
+    def teraflops(self) -> np.ndarray:
+        """10¹² multiply-adds of each epoch, which the paper calls FLOPs."""
+        return np.asarray(self.epochs["multiply_adds"], dtype=float) * 1e-12
+
+    def recorded(self, key: str) -> Any:
+        """What the result holds under a dotted key. Raises DataError where it holds nothing."""
+        value: Any = self.result
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not value:
+            raise DataError(f"{self.folder / 'result.json'} has no {key}; {AGAIN}")
+        return value
+
+    def row(self, label: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A line of a figure's CSV: what ran, `values`, and where they come from."""
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "scheme": self.scheme,
+            "label": label,
+            "rho": np.nan if self.rho is None else self.rho,
+            "seed": self.spec["seed"],
+            **values,
+            "timing": self.timing,
+            "run": self.folder.as_posix(),
+        }
 
 
 @dataclass(frozen=True)

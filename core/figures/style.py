@@ -1,21 +1,23 @@
 """One look for all figures: sizes, fonts, the look of each scheme, provenance, saving.
 
-A figure is one column wide (3.5 in), has its fonts embedded, can be read in grey and by
-colour-blind readers, and drawing it twice gives the same bytes.
+A figure is one column wide (3.5 in; 7 in where that cannot be read), has its fonts embedded, can
+be read in grey and by colour-blind readers, and drawing it twice gives the same bytes.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
-from matplotlib.transforms import ScaledTranslation
 
 from core.elastic.schemes import SCHEMES, Look
 from core.errors import ConfigError
@@ -23,18 +25,21 @@ from core.figures.results import TIMINGS, Run
 from core.files import replacing
 from core.models import MODELS
 
-WIDTH, HEIGHT = 3.5, 3.0  # inches
+WIDTH, WIDE = 3.5, 7.0  # inches: one column, two columns
+HEIGHT = 2.4  # inches without legend and note
 MARGIN = 0.04  # inches around everything
-LABELS_HEIGHT = 0.4  # inches that tick labels and axis label take below the axes
 PNG_DPI = 200
-NOTE_SIZE = 6.0  # points
+NOTE_SIZE, NOTE_SPACING = 6.0, 1.3  # points, lines
+SEPARATOR = " · "  # between facts of a note
+LEGEND_SIZE = 6.8  # points
+LEGEND_LINE = 0.135  # inches
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every host
     "font.size": 7.5,
     "axes.titlesize": 8.5,
     "figure.titlesize": 8.5,
-    "legend.fontsize": 7,
+    "legend.fontsize": LEGEND_SIZE,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "text.parse_math": False,  # names may hold a dollar sign
@@ -48,7 +53,10 @@ RC: dict[Any, Any] = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "legend.frameon": False,
-    "legend.handlelength": 3.2,
+    "legend.handlelength": 3,  # a whole pattern of dashes
+    "legend.columnspacing": 1,
+    "legend.borderpad": 0.2,
+    "legend.labelspacing": 0.4,
     "pdf.fonttype": 42,
     "pdf.use14corefonts": False,
     "savefig.bbox": None,
@@ -61,6 +69,30 @@ CURVE: dict[str, Any] = {
     "markeredgecolor": "white",
     "markeredgewidth": 0.4,
     "clip_on": False,  # a marker at 100 % is whole
+}
+
+# Of several budgets of one scheme, in rising order: markers, and how much white (or, below zero,
+# black) is in the colour.
+BUDGET_MARKERS = ("o", "v", "P", "X", "*", "h", "<", "d")
+DARKEST, LIGHTEST = -0.5, 0.25
+
+# Of curves that are no schemes.
+SERIES = (
+    Look("", "#000000", "s", "-"),
+    Look("", "#b04357", "o", "--"),
+    Look("", "#003f7f", "D", "-."),
+    Look("", "#bb8b14", "^", ":"),
+    Look("", "#5b7f3a", "v", (0, (5, 1, 1, 1, 1, 1))),
+    Look("", "#7a5195", "P", (0, (1, 1))),
+)
+
+# Units of time in hours, each with the hours up to which it is used.
+TIME_UNITS = (("s", 1 / 3600, 2 / 60), ("min", 1 / 60, 2), ("h", 1, float("inf")))
+
+# Names of the published devices, and what their systems call them.
+DEVICES = {
+    "jetson_tx2": ("Jetson TX2", "Jetson TX2"),
+    "raspberry_pi_4b": ("Raspberry Pi 4B", "Raspberry Pi 4 Model B"),
 }
 
 # Names that readers know. Others appear as they are in the configuration.
@@ -82,9 +114,9 @@ def applied() -> Iterator[None]:
         yield
 
 
-def new_figure() -> Figure:
-    """An empty figure of one column, drawn without a display."""
-    figure = Figure(figsize=(WIDTH, HEIGHT))
+def new_figure(height: float = HEIGHT, width: float = WIDTH) -> Figure:
+    """An empty figure, inches, drawn without a display. Its note comes below and adds to it."""
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=MARGIN, h_pad=MARGIN)
     return figure
@@ -102,79 +134,175 @@ def label(scheme: str, rho: float | None) -> str:
     return look(scheme).label + ("" if rho is None else f" (ρ = {100 * rho:.4g} %)")
 
 
+def looks(runs: Sequence[Run]) -> list[Look]:
+    """A look for each run, with its label. Runs of one scheme differ in their budget; their colours
+    go from dark to light and their markers differ."""
+    found = []
+    for run in runs:
+        own = look(run.scheme)
+        budgets = sorted({r.rho for r in runs if r.scheme == run.scheme and r.rho is not None})
+        changes: dict[str, Any] = {"label": label(run.scheme, run.rho)}
+        if len(budgets) > 1 and run.rho is not None:
+            place = budgets.index(run.rho)
+            changes["marker"] = BUDGET_MARKERS[place % len(BUDGET_MARKERS)]
+            shade = DARKEST + (LIGHTEST - DARKEST) * place / (len(budgets) - 1)
+            changes["colour"] = _shaded(own.colour, shade)
+        found.append(replace(own, **changes))
+    return found
+
+
+def _shaded(colour: str, shade: float) -> str:
+    """The colour mixed with that part of white, or below zero of black."""
+    end = 1.0 if shade > 0 else 0.0
+    red, green, blue = (c + (end - c) * abs(shade) for c in to_rgb(colour))
+    return to_hex((red, green, blue))
+
+
+def curve(look: Look) -> dict[str, Any]:
+    """Keywords that give a curve its look."""
+    own = {"label": look.label, "color": look.colour, "linestyle": look.line}
+    return own | {"marker": look.marker} | CURVE
+
+
+def time_unit(longest: float) -> tuple[str, float]:
+    """The unit that fits times up to `longest` hours, and its own hours."""
+    return next((unit, hours) for unit, hours, limit in TIME_UNITS if longest <= limit)
+
+
+def number(value: float) -> str:
+    """A number with three digits that count, without an exponent."""
+    if value == 0:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(max(digits, 0), 6)}f}"
+
+
+def plain(value: float, _: object = None) -> str:
+    """A tick of a logarithmic axis, without an exponent."""
+    return f"{value:,.9f}".rstrip("0").rstrip(".")
+
+
 def human(name: str) -> str:
     """Name of a model or data set for readers."""
     return NAMES.get(name, name)
 
 
-def provenance(runs: Sequence[Run], stood_in: Mapping[str, str]) -> list[str]:
+def provenance(runs: Sequence[Run], stood_in: Mapping[str, str], published: str) -> list[str]:
     """Where the numbers come from, as lines for the face of a figure.
 
-    `stood_in` maps each published name that the figure is about to the one that ran. The runs
-    share scale and device. Times of several kinds are told apart by scheme.
+    `stood_in` maps each published name that the figure is about to the one that ran, `published`
+    is its published device. The runs share scale and device. Times of several kinds are told
+    apart by scheme.
     """
     scale = runs[0].scale
     kinds = {t: [label(r.scheme, r.rho) for r in runs if r.timing == t] for t in TIMINGS}
-    kinds = {timing: names for timing, names in kinds.items() if names}
+    kinds = {timing: list(dict.fromkeys(names)) for timing, names in kinds.items() if names}
     if len(kinds) == 1:
         times = [f"times {timing}" for timing in kinds]
     else:
         times = [f"times {timing}: {', '.join(names)}" for timing, names in kinds.items()]
-    origin = ["published setting" if scale == "paper" else f"{scale} scale", runs[0].device, *times]
-    replaced = [f"{human(b)} in place of {human(a)}" for a, b in stood_in.items() if a != b]
-    return [" · ".join(parts) for parts in (origin, replaced) if parts]
+    setting = "published setting" if scale == "paper" else f"{scale} scale"
+    origin = [setting, _device(runs[0], published), *times]
+    replaced: dict[str, list[str]] = {}
+    for name, ran in stood_in.items():
+        replaced.setdefault(human(ran), []).append(human(name))
+    return [SEPARATOR.join(parts) for parts in (origin, _replacements(replaced)) if parts]
+
+
+def _device(run: Run, published: str) -> str:
+    """The device, and the published one that it is not."""
+    name, board = DEVICES.get(published, (published, published))
+    same = run.spec["device"]["name"] == published or board in run.processor
+    return run.device if same else f"{run.device}, in place of {name}"
+
+
+def _replacements(replaced: Mapping[str, Sequence[str]]) -> list[str]:
+    """What stood in for what. One thing that stands for several is drawn once."""
+    found = []
+    for ran, names in replaced.items():
+        if list(names) != [ran]:
+            once = " (drawn once)" if len(names) > 1 else ""
+            found.append(f"{ran} in place of {' and '.join(names)}{once}")
+    return found
 
 
 def add_title(figure: Figure, text: str) -> None:
-    """Put the title above the axes, broken where it is wider than the figure."""
-    figure.suptitle(_wrapped(text, matplotlib.rcParams["figure.titlesize"]))
+    """Put the title above the axes, broken where it is wider than the figure, at a comma first."""
+    size = matplotlib.rcParams["figure.titlesize"]
+    figure.suptitle(_wrapped(text, size, figure.get_figwidth(), ", "))
 
 
-def add_legend(axes: Axes, columns: int) -> None:
-    """Put the legend below the axes and their labels, where it covers no data."""
-    down = ScaledTranslation(0, -LABELS_HEIGHT, axes.figure.dpi_scale_trans)
-    axes.legend(
-        loc="upper center",
-        ncols=columns,
-        bbox_to_anchor=(0.5, 0),
-        bbox_transform=axes.transAxes + down,
-        borderaxespad=0,
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """Put the legend of the axes below everything, in two columns if they fit, where it covers no
+    data; the figure grows."""
+    handles, labels = axes.get_legend_handles_labels()
+    half = math.ceil(len(labels) / 2)
+    columns = 2 if half < len(labels) and _fit(labels[:half], labels[half:], figure) else 1
+    _reserve(figure, LEGEND_LINE * (half if columns == 2 else len(labels)) + 3 * MARGIN)
+    figure.legend(
+        handles, labels, loc="lower center", bbox_to_anchor=(0.5, 0), ncols=columns, borderaxespad=0
     )
 
 
+def _fit(left: Sequence[str], right: Sequence[str], figure: Figure) -> bool:
+    """Whether two columns of a legend fit the width of a figure."""
+    symbols = 2 * LEGEND_SIZE / 72 * (3 + 0.8 + 0.7)
+    widths = (max(text_width(label, LEGEND_SIZE) for label in side) for side in (left, right))
+    return sum(widths) + symbols <= figure.get_figwidth() - 2 * MARGIN
+
+
 def add_note(figure: Figure, lines: Sequence[str]) -> None:
-    """Write lines along the lower edge and keep everything else above them."""
-    text = "\n".join(_wrapped(line, NOTE_SIZE) for line in lines)
-    spacing = 1.3
-    bottom = MARGIN / HEIGHT
-    height = bottom + (text.count("\n") + 1) * NOTE_SIZE * spacing / 72 / HEIGHT
+    """Write lines along the lower edge; the figure grows."""
+    width = figure.get_figwidth()
+    text = "\n".join(_wrapped(line, NOTE_SIZE, width, SEPARATOR) for line in lines)
+    note = (text.count("\n") + 1) * NOTE_SIZE * NOTE_SPACING / 72 + MARGIN
+    height = _reserve(figure, note)
     figure.text(
         0.5,
-        bottom,
+        MARGIN / height,
         text,
         ha="center",
         va="bottom",
         size=NOTE_SIZE,
         color="#333333",
-        linespacing=spacing,
+        linespacing=NOTE_SPACING,
     )
-    figure.set_layout_engine(
-        "constrained", w_pad=MARGIN, h_pad=MARGIN, rect=(0, height, 1, 1 - height)
-    )
+    for legend in figure.legends:
+        legend.set_bbox_to_anchor((0.5, (note + MARGIN) / height))
 
 
-def _wrapped(text: str, points: float) -> str:
-    """Break text between words into lines that fit the figure's width."""
-    font = FontProperties(family=RC["font.family"], size=points)
-    room = 72 * (WIDTH - 2 * MARGIN)
+def _reserve(figure: Figure, more: float) -> float:
+    """Make the figure higher by inches at its lower edge, where no axes go; its new height."""
+    engine: Any = figure.get_layout_engine()
+    width, height = figure.get_size_inches()
+    below = (engine.get()["rect"][1] * height + more) / (height + more)
+    figure.set_size_inches(width, height + more)
+    engine.set(rect=(0, below, 1, 1 - below))
+    return float(height + more)
+
+
+def text_width(text: str, points: float, weight: str = "normal") -> float:
+    """Inches that a line of text takes."""
+    font = FontProperties(family=RC["font.family"], size=points, weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
+
+
+def _wrapped(text: str, points: float, width: float, separator: str) -> str:
+    """Break text into lines that fit a figure of that width: between its parts where these fit a
+    line, else between words. A separator that ends a line loses its space, or all of it."""
+    room = width - 2 * MARGIN
     lines: list[str] = []
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        width, _, _ = text_to_path.get_text_width_height_descent(longer, font, ismath=False)
-        if lines and width <= room:
-            lines[-1] = longer
-        else:
-            lines.append(word)
+    for part in text.split(separator):
+        pieces = [part] if text_width(part, points) <= room else part.split(" ")
+        for number, piece in enumerate(pieces):
+            between = separator if number == 0 else " "
+            if lines and text_width(lines[-1] + between + piece, points) <= room:
+                lines[-1] += between + piece
+            else:
+                if lines and number == 0 and separator != SEPARATOR:
+                    lines[-1] += separator.rstrip()
+                lines.append(piece)
     return "\n".join(lines)
 
 

@@ -1,9 +1,11 @@
 """core.config, core.spec and the command line."""
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,8 +16,11 @@ from core import config as settings
 from core import schema
 from core.cli import main
 from core.elastic.run import identity
+from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError, exit_codes
-from core.spec import RunSpec
+from core.frameworks import FRAMEWORKS
+from core.models import MODELS
+from core.spec import RunSpec, check_scheme
 
 ROOT = Path(__file__).parents[2]
 DEVICES = ROOT / "config" / "devices"
@@ -27,41 +32,410 @@ def demo() -> settings.Config:
     return content
 
 
+@pytest.fixture
+def published() -> settings.Config:
+    content: settings.Config = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
+    return content
+
+
+@pytest.fixture
+def paper(demo: settings.Config, published: settings.Config) -> settings.Config:
+    """The demo with the published setting laid over it, as Snakemake does."""
+    content: settings.Config = merged(demo, published)
+    return content
+
+
+def merged(base: Any, over: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return base | {key: merged(base.get(key), value) for key, value in over.items()}
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    """An entry of `figures`."""
+    usual = {
+        "kind": "curves",
+        "y": ["test_accuracy"],
+        "dataset": ["caltech_birds2011"],
+        "model": ["resnet50"],
+        "device": "jetson_tx2",
+        "schemes": ["elastic", "full"],
+    }
+    return usual | changes
+
+
+BARS = {"kind": "bars", "y": ["hours"]}
+
+
 def spec_of(config: settings.Config, scheme: str = "elastic") -> RunSpec:
-    rho = config["elastic"]["rho"] if scheme == "elastic" else None
-    key = settings.RunKey("efficientnet_lite0", "elpv", scheme, rho, 0)
+    options = (("rho", config["elastic"]["rho"]),) if SCHEMES[scheme].settings == "elastic" else ()
+    key = settings.RunKey("local", "efficientnet_lite0", "elpv", scheme, 0, options)
     return RunSpec(settings.run_spec(config, key, DEVICES))
 
 
-def test_the_shipped_configuration_is_valid(demo: settings.Config) -> None:
-    settings.check(demo, [], DEVICES)
-    settings.check_published(demo, yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()))
+def test_the_shipped_configuration_is_valid(
+    demo: settings.Config, paper: settings.Config, published: settings.Config
+) -> None:
+    for config in (demo, paper):
+        settings.check(config, [], DEVICES)
+        settings.check_published(config, published)
 
 
-def test_the_spec_of_every_run_is_complete(demo: settings.Config) -> None:
-    for figure in settings.figures(demo).values():
-        for key in figure.runs:
-            schema.check(settings.run_spec(demo, key, DEVICES), "run", [])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("device", ["local", "published"])
+def test_the_spec_of_every_run_is_complete(
+    demo: settings.Config, paper: settings.Config, device: str, framework: str
+) -> None:
+    for config in (demo, paper):
+        own = config | {"device": device, "framework": framework}
+        keys = {key for figure in settings.figures(own).values() for key in figure.runs}
+        for key in keys:
+            spec = settings.run_spec(own, key, DEVICES)
+            schema.check(spec, "run", [])
+            check_scheme(spec, Path("spec.yaml"))
+
+
+# The names of runs.
+
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "rho": st.floats(1e-9, 1),
+        "interval": st.integers(1, 10**6),
+        "probe_batches": st.integers(1, 1000),
+        "epochs": st.integers(1, 10**6),
+    },
+)
 
 
 @given(
-    scheme=st.sampled_from(["elastic", "full", "head", "bn_bias"]),
-    rho=st.floats(0.001, 1).map(lambda rho: float(f"{rho:g}")),
+    scheme=st.sampled_from(sorted(SCHEMES)),
+    model=st.sampled_from(sorted(MODELS)),
     seed=st.integers(0, 2**32 - 1),
+    chosen=options,
 )
-def test_the_name_of_a_run_says_which_it_is(scheme: str, rho: float, seed: int) -> None:
-    key = settings.RunKey(
-        "resnet50", "elpv_mono", scheme, rho if scheme == "elastic" else None, seed
-    )
-    assert settings.RunKey.parse(key.task, key.name) == key
+def test_the_name_of_a_run_says_which_it_is(
+    scheme: str, model: str, seed: int, chosen: dict[str, float]
+) -> None:
+    in_order = tuple((name, chosen[name]) for name in settings.OPTIONS if name in chosen)
+    key = settings.RunKey("local", model, "elpv_mono", scheme, seed, in_order)
+    assert settings.RunKey.parse("local", key.task, key.name) == key
+    # As rules/common.smk has it, or Snakemake would find no rule for the run.
+    assert re.fullmatch(r"[a-z0-9_]+(-[a-z_]+[0-9.]+)*-seed\d+", key.name)
+    assert re.fullmatch(r"[a-z0-9_]+-[a-z0-9_]+", key.task)
 
 
 @pytest.mark.parametrize(
-    ("task", "run"), [("resnet50", "full-seed0"), ("a-b", "full"), ("a-b", "")]
+    ("task", "run"),
+    [
+        ("resnet50", "full-seed0"),
+        ("a-b", "full"),
+        ("a-b", ""),
+        ("a-b", "elastic-rho0.5.5-seed0"),
+        ("a-b", "elastic-interval1.5-seed0"),
+        ("a-b", "elastic-interval2-rho0.5-seed0"),
+        ("a-b", "elastic-granularity2-seed0"),
+    ],
 )
 def test_what_names_no_run_is_refused(task: str, run: str) -> None:
     with pytest.raises(ConfigError, match="does not name a run"):
-        settings.RunKey.parse(task, run)
+        settings.RunKey.parse("local", task, run)
+
+
+def test_options_are_in_the_name_only_where_they_differ_and_rho_always(
+    demo: settings.Config,
+) -> None:
+    demo["elastic"] |= {"rho": 1, "interval": 2, "probe_batches": 1}
+    demo["figures"] = {
+        "f": entry(
+            **BARS,
+            schemes=["elastic", "full"],
+            vary=[{"interval": [1, 2], "rho": [0.4]}, {"probe_batches": [1, 4]}],
+            longer={"resnet50": {"full": 2}},
+        )
+    }
+    demo["groups"] = {}
+    settings.check(demo, [], DEVICES)
+    names = [key.name for key in settings.figures(demo)["f"].runs]
+    assert names == [
+        "elastic-rho0.4-interval1-seed0",
+        "elastic-rho0.4-seed0",
+        "elastic-rho1.0-seed0",
+        "elastic-rho1.0-probe_batches4-seed0",
+        "full-epochs10-seed0",
+    ]
+    for key in settings.figures(demo)["f"].runs:
+        assert settings.RunKey.parse("local", key.task, key.name) == key
+
+
+def test_options_of_a_run_are_what_its_spec_has(paper: settings.Config) -> None:
+    key = settings.RunKey.parse(
+        "local",
+        "mobilenet_v2-caltech_birds2011",
+        "elastic-rho0.4-interval3-probe_batches5-epochs24-seed7",
+    )
+    spec = settings.run_spec(paper, key, DEVICES)
+    assert spec["scheme"] == paper["elastic"] | {
+        "name": "elastic",
+        "rho": 0.4,
+        "interval": 3,
+        "probe_batches": 5,
+    }
+    assert spec["training"] == paper["training"] | {"epochs": 24}
+    assert spec["seed"] == 7
+
+
+# Which runs a figure is drawn from.
+
+
+def figures_with(config: settings.Config, run: str, task: str) -> set[str]:
+    """Figures drawn from a run, on whatever device."""
+    return {
+        name
+        for name, figure in settings.figures(config).items()
+        for key in figure.runs
+        if (key.name, key.task) == (run, task)
+    }
+
+
+def test_figures_of_one_setting_share_their_runs(paper: settings.Config) -> None:
+    task = "resnet50-caltech_birds2011"
+    names = figures_with(paper, "full-seed0", task)
+    wanted = "15a 15d 16a 16c 17a 17b 17c 17d 18 19a 19b 19c 19d 20a".split()
+    assert names == {"table2", *(f"fig{number}" for number in wanted)}
+    runs = [key for figure in settings.figures(paper).values() for key in figure.runs]
+    assert len({key for key in runs if (key.name, key.task) == ("full-seed0", task)}) == 1
+    # The "50 %" of Figures 15 and 17 are one run too; Figure 19 has another budget.
+    elastic = figures_with(paper, "elastic-rho0.533-seed0", task)
+    assert {"fig15a", "fig17a_ego", "fig18", "fig20a", "fig7", "table2"} <= elastic
+    assert not {"fig19a", "fig21a", "table1"} & elastic
+
+
+def test_published_devices_keep_the_runs_of_boards_apart(paper: settings.Config) -> None:
+    paper["device"] = "published"
+    figures = settings.figures(paper)
+    for one, other in (("fig15a", "fig16a"), ("fig17a", "fig17c"), ("fig19b", "fig19d")):
+        tx2, pi = set(figures[one].runs), set(figures[other].runs)
+        assert {key.device for key in tx2} == {"jetson_tx2"}
+        assert {key.device for key in pi} == {"raspberry_pi_4b"}
+        assert {(key.task, key.name) for key in tx2} == {(key.task, key.name) for key in pi}
+        folders = {settings.run_folder(paper, key) for key in tx2 | pi}
+        assert len(folders) == len(tx2) + len(pi)
+    assert set(figures["fig15a"].runs) == set(figures["fig15d"].runs)
+
+
+def test_on_one_device_figures_of_different_boards_share_their_runs(
+    paper: settings.Config,
+) -> None:
+    figures = settings.figures(paper)
+    assert figures["fig15a"].runs == figures["fig16a"].runs
+    assert {key.device for figure in figures.values() for key in figure.runs} == {"local"}
+
+
+def test_ego_variants_run_elastictrainer_alone_in_every_budget(paper: settings.Config) -> None:
+    figures = settings.figures(paper)
+    alone = {name for name in figures if name.endswith("_ego")}
+    assert len(alone) == 18
+    for name in alone:
+        whole = figures[name.removesuffix("_ego")].runs
+        assert figures[name].runs == tuple(key for key in whole if key.scheme == "elastic")
+        assert figures[name].entry["schemes"] == ["elastic"]
+    assert len(figures["fig17a_ego"].runs) == 5
+
+
+def test_a_model_has_its_own_training(paper: settings.Config) -> None:
+    key = settings.RunKey("local", "vit_b16", "caltech_birds2011", "full", 0)
+    training = settings.run_spec(paper, key, DEVICES)["training"]
+    own = paper["model_training"]["vit_b16"]
+    assert training == paper["training"] | own
+    assert (training["optimiser"]["name"], training["dropout"]) == ("adam", 0)
+
+
+def test_a_model_may_have_an_image_size_of_its_own(demo: settings.Config) -> None:
+    demo["model_training"] = {"efficientnet_lite0": {"image_size": 64}}
+    spec = settings.profile_spec(demo, "local", "efficientnet_lite0-elpv", DEVICES)
+    assert spec["data"]["folder"] == "results/data/elpv-64"
+    other = settings.profile_spec(demo, "local", "efficientnet_lite1-elpv", DEVICES)
+    assert other["data"]["folder"] == "results/data/elpv-96"
+
+
+# Groups.
+
+
+def test_groups_hold_figures_and_groups_each_figure_once(demo: settings.Config) -> None:
+    demo["groups"] = {
+        "most": ["some", "fig7", "more", "fig15a"],
+        "some": ["fig15a", "fig15a_ego"],
+        "more": ["some", "table1"],
+    }
+    settings.check(demo, [], DEVICES)
+    assert settings.targets(demo) == {
+        "most": ("fig15a", "fig15a_ego", "fig7", "table1"),
+        "some": ("fig15a", "fig15a_ego"),
+        "more": ("fig15a", "fig15a_ego", "table1"),
+    }
+
+
+def test_the_group_of_all_holds_every_figure(demo: settings.Config) -> None:
+    every = set(settings.figures(demo))
+    assert set(settings.targets(demo)["elastic"]) == {n for n in every if not n.endswith("_ego")}
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ({"g": ["fig15a", "fig15z"]}, r"groups\.g\.1 = 'fig15z': unknown figure or group"),
+        ({"g": ["g"]}, r"groups\.g holds itself, by way of g$"),
+        ({"g": ["h"], "h": ["i"], "i": ["g"]}, r"groups\.g holds itself, by way of g, h, i$"),
+        ({"g": []}, r"groups\.g = \[\]"),
+    ],
+)
+def test_a_group_that_makes_no_sense_is_refused(
+    demo: settings.Config, groups: dict[str, list[str]], said: str
+) -> None:
+    demo["groups"] = groups
+    with pytest.raises(ConfigError, match=said):
+        settings.check(demo, [], DEVICES)
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kind": "pie"}, r"figures\.f\.kind = 'pie': unknown kind of figure \(known: bars, curv"),
+        ({"device": "jetson_tx3"}, r"figures\.f\.device = .*did you mean 'jetson_tx2'\?"),
+        ({"model": ["vgg19"]}, r"figures\.f\.model\.0 = 'vgg19': unknown key of stand_ins"),
+        ({"dataset": ["elpv"]}, r"figures\.f\.dataset\.0 = 'elpv': unknown key of stand_ins"),
+        ({"dataset": []}, r"figures\.f\.dataset = \[\]"),
+        ({"schemes": ["full", "ful"]}, r"figures\.f\.schemes\.1 = 'ful': unknown scheme"),
+        ({"schemes": ["full", "full"]}, r"figures\.f\.schemes = .* non-unique elements"),
+        ({"y": ["accuracy"]}, r"figures\.f\.y\.0 = 'accuracy': must be one of test_accuracy,"),
+        ({"vary": [{"roh": [0.5]}]}, r"unknown key 'figures\.f\.vary\.0\.roh' .*mean 'rho'"),
+        ({"vary": [{"rho": [0]}]}, r"figures\.f\.vary\.0\.rho\.0 = 0: must be above 0"),
+        ({"vary": [{"interval": [1.5]}]}, r"interval\.0 = 1\.5: must be of type integer"),
+        ({"kind": "epochs"}, r"figures\.f: y is 'test_accuracy', allowed: teraflops"),
+        ({"y": ["test_loss", "test_accuracy"]}, r"figures\.f: y is .*; kind curves shows one$"),
+        (
+            {"longer": {"resnet50": {"full": 2}}},
+            r"figures\.f: key longer, which kind curves does n",
+        ),
+        (
+            BARS | {"longer": {"vgg16": {"full": 2}}},
+            r"figures\.f\.longer: unknown model of this figure 'vgg16' \(known: resnet50\)",
+        ),
+        (
+            BARS | {"longer": {"resnet50": {"head": 2}}},
+            r"figures\.f\.longer\.resnet50: unknown scheme of this figure 'head'",
+        ),
+        ({"longer": {"resnet50": {"full": 1}}}, r"resnet50\.full = 1: must be at least 2"),
+        (
+            {"kind": "speedup_table", "targets": {"stanford_dogs": [60]}},
+            r"figures\.f\.targets: unknown dataset of this figure 'stanford_dogs'",
+        ),
+        ({"targets": {"caltech_birds2011": [101]}}, r"= 101: must be above 0 and at most 100"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_refused(
+    demo: settings.Config, changes: dict[str, Any], said: str
+) -> None:
+    demo["figures"] = {"f": entry(**changes)}
+    demo["groups"] = {}
+    with pytest.raises(ConfigError, match=said):
+        settings.check(demo, [], DEVICES)
+
+
+def test_a_mistake_in_the_keys_of_a_figure_is_said_to_be_in_its_file(
+    demo: settings.Config, tmp_path: Path
+) -> None:
+    demo["figures"] |= {"f": entry(**BARS, longer={"vgg16": {"full": 2}})}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"figures": {"f": demo["figures"]["f"]}}))
+    with pytest.raises(ConfigError, match=r"^\S*mine\.yaml: figures\.f\.longer: "):
+        settings.check(demo, [ROOT / "config/config.yaml", tmp_path / "mine.yaml"], DEVICES)
+
+
+def test_a_size_that_a_model_cannot_take_names_the_figure_and_the_nearest_sizes(
+    demo: settings.Config,
+) -> None:
+    demo["stand_ins"]["vit_b16"] = "vit_b16"
+    settings.check(demo, [], DEVICES)  # 96 is six patches
+    demo["training"]["image_size"] = 100
+    wanted = "ViT-B/16, for figure fig19a, takes multiples of 16: 96 or 112"
+    with pytest.raises(ConfigError, match=rf"training\.image_size = 100: {wanted}$"):
+        settings.check(demo, [], DEVICES)
+    demo["model_training"] = {"vit_b16": {"image_size": 112}}
+    settings.check(demo, [], DEVICES)
+    demo["model_training"] = {"vit_b16": {"image_size": 90}}
+    with pytest.raises(ConfigError, match=r"model_training\.vit_b16\.image_size = 90: .* 80 or 96"):
+        settings.check(demo, [], DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"vit": {"dropout": 0}}, r"model_training: unknown model 'vit' \(known: .*'vit_b16'\?"),
+        ({"vit_b16": {"dropuot": 0}}, r"model_training\.vit_b16: .*unknown key 'dropuot'"),
+        ({"vit_b16": {"dropout": 2}}, r"model_training\.vit_b16: .*dropout = 2: must be at least"),
+        (
+            {"vit_b16": {"optimiser": {"name": "sgdw", "learning_rate": 1, "schedule": "cosine"}}},
+            r"model_training\.vit_b16: .*optimiser: missing momentum, weight_decay",
+        ),
+    ],
+)
+def test_training_of_a_models_own_is_checked_before_anything_starts(
+    demo: settings.Config, own: dict[str, Any], said: str
+) -> None:
+    demo["model_training"] = own
+    with pytest.raises(ConfigError, match=said):
+        settings.check(demo, [], DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        ({"name": "elastc"}, r"spec\.yaml: scheme\.name = 'elastc': unknown scheme .*'elastic'\?"),
+        ({"name": "full", "rho": 0.5}, r"spec\.yaml: scheme full has no settings, not \['rho'\]"),
+        ({"name": "elastic", "rho": 0.5}, r"missing interval, budget, cost, resolution, gran"),
+        ({"name": "prunetrain"}, r"missing penalty_ratio, threshold, interval"),
+        ({"name": "prunetrain_l1", "penalty": 0}, r"penalty = 0: must be above 0"),
+        ({"name": "prunetrain_l1", "penalty": 1, "rho": 1}, r"unknown key 'rho' \(known: penalty"),
+    ],
+)
+def test_a_spec_whose_scheme_has_other_settings_than_it_takes_is_refused(
+    demo: settings.Config, tmp_path: Path, scheme: dict[str, Any], said: str
+) -> None:
+    spec = spec_of(demo)
+    spec.content["scheme"] = scheme
+    spec.save(tmp_path / "spec.yaml")
+    with pytest.raises(ConfigError, match=said):
+        RunSpec.load(tmp_path / "spec.yaml")
+
+
+# Frameworks.
+
+
+@pytest.mark.parametrize("name", ["config", "run"])
+def test_a_framework_can_be_named_where_there_is_one(name: str) -> None:
+    assert schema.load(name)["properties"]["framework"]["enum"] == list(FRAMEWORKS)
+
+
+def test_every_model_names_weights_of_every_framework() -> None:
+    assert {name: set(model.weights) for name, model in MODELS.items()} == {
+        name: set(FRAMEWORKS) for name in MODELS
+    }
+
+
+def test_the_framework_decides_on_folder_and_weights(paper: settings.Config) -> None:
+    paper["framework"] = "torch"
+    key = settings.figures(paper)["fig15a"].runs[0]
+    spec = settings.run_spec(paper, key, DEVICES)
+    assert settings.run_folder(paper, key).startswith("results/paper/local/torch/resnet50-")
+    assert spec["model"]["weights"] == "results/weights/resnet50_torch"
+    assert spec["profile"].startswith("results/paper/local/torch/profiles/")
+
+
+# Specs.
 
 
 def test_a_spec_comes_back_from_its_file(demo: settings.Config, tmp_path: Path) -> None:
@@ -112,14 +486,31 @@ def test_an_optimiser_without_the_settings_that_it_needs_is_refused(demo: settin
         settings.check(demo, [], DEVICES)
 
 
-def test_a_published_scale_with_another_training_is_refused(demo: settings.Config) -> None:
-    published = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
-    sections = ("training", "stand_ins", "elastic")
-    paper = demo | {key: demo[key] | published[key] for key in sections}
-    paper["scale"] = "paper"
+@pytest.mark.parametrize(
+    ("section", "own", "said"),
+    [
+        ("training", {"epochs": 3}, r"training\.epochs is 3, published: 12"),
+        ("elastic", {"interval": 1}, r"elastic\.interval is 1, published: 4"),
+        ("stand_ins", {"vgg16": "resnet50"}, r"stand_ins\.vgg16 is 'resnet50', published: 'vgg16'"),
+        ("model_training", {"vit_b16": {}}, r"model_training\.vit_b16 is \{\}, published: \{'drop"),
+        (
+            "model_training",
+            {"resnet50": {"epochs": 1}},
+            r"model_training\.resnet50 is \{'epochs': 1\}, published: None",
+        ),
+    ],
+)
+def test_a_published_scale_with_another_setting_is_refused(
+    paper: settings.Config,
+    published: settings.Config,
+    section: str,
+    own: dict[str, Any],
+    said: str,
+) -> None:
+    paper["elastic"]["rho"] = 0.7  # budgets vary in the paper too
     settings.check_published(paper, published)
-    paper["training"]["epochs"] = 3
-    with pytest.raises(ConfigError, match=r"training\.epochs is 3, published: 12"):
+    paper[section] |= own
+    with pytest.raises(ConfigError, match=said):
         settings.check_published(paper, published)
 
 
@@ -207,5 +598,5 @@ def defaults(part: dict[str, object]) -> dict[str, object]:
 def test_the_defaults_of_the_schema_are_those_of_the_shipped_configuration(
     demo: settings.Config,
 ) -> None:
-    shipped = {k: v for k, v in demo.items() if k not in ("stand_ins", "figures")}
+    shipped = {k: v for k, v in demo.items() if k not in ("stand_ins", "figures", "groups")}
     assert defaults(schema.load("config")) == shipped

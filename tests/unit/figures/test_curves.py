@@ -1,6 +1,5 @@
 """Accuracy and loss against time: what is drawn, and that nothing covers it."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from core.errors import ConfigError
-from core.figures import curves, style
+from core.elastic.schemes import SCHEMES
+from core.figures import style
+from core.figures.draw import compose
 from core.figures.results import Settings, read_run
 
 MakeRun = Callable[..., Path]
@@ -22,7 +22,7 @@ def drawn(
 ) -> tuple[Figure, pd.DataFrame]:
     settings = Settings({"caltech_birds2011": "elpv", "resnet50": "efficientnet_lite0"}, testing)
     with style.applied():
-        return curves.draw(entry, [read_run(folder) for folder in folders], settings)
+        return compose(entry, [read_run(folder) for folder in folders], settings)
 
 
 def test_every_epoch_is_a_marker_at_its_own_time(
@@ -42,7 +42,7 @@ def test_curves_come_in_the_order_of_the_entry_with_the_look_of_their_scheme(
 ) -> None:
     figure, _ = drawn(entry, four_runs[::-1])
     lines = figure.axes[0].get_lines()
-    looks = [style.LOOKS[scheme] for scheme in entry["schemes"]]
+    looks = [SCHEMES[scheme].look for scheme in entry["schemes"]]
     assert [line.get_color() for line in lines] == [look.colour for look in looks]
     assert [line.get_marker() for line in lines] == [look.marker for look in looks]
     assert [line.get_linestyle() for line in lines] == [look.line for look in looks]
@@ -57,7 +57,7 @@ def test_title_and_axes_say_what_ran_and_in_which_units(
     assert figure.get_suptitle() == "Test accuracy, EfficientNet-Lite0 on elpv"
     assert axes.get_xlabel() == "Training time, testing included (s)"
     assert axes.get_ylabel() == "Test accuracy (%)"
-    figure, _ = drawn(entry | {"y": "test_loss"}, four_runs, testing=False)
+    figure, _ = drawn(entry | {"y": ["test_loss"]}, four_runs, testing=False)
     assert figure.get_suptitle() == "Test loss, EfficientNet-Lite0 on elpv"
     assert figure.axes[0].get_xlabel() == "Training time, testing excluded (s)"
     assert figure.axes[0].get_ylabel() == "Test loss"
@@ -99,16 +99,13 @@ def test_accuracy_axis_stays_below_100_percent_and_does_not_blow_up_noise(
 def test_no_text_leaves_the_figure_or_meets_the_data_or_another_text(
     entry: dict[str, Any], make_run: MakeRun, data: str
 ) -> None:
-    folders = [make_run(scheme) for scheme in entry["schemes"]]
+    folders = [make_run(scheme, data={"name": data}) for scheme in entry["schemes"]]
     runs = [read_run(folder) for folder in folders]
     with style.applied():
         settings = Settings({"caltech_birds2011": data, "resnet50": "efficientnet_lite0"}, True)
-        figure, _ = curves.draw(entry, runs, settings)
-        style.add_note(figure, style.provenance(runs, settings.stand_ins))
+        figure, _ = compose(entry, runs, settings)
         figure.draw_without_rendering()
-        axes = figure.axes[0]
-        legend = axes.get_legend()
-        assert legend is not None
+        (axes,), (legend,) = figure.axes, figure.legends
         boxes = [
             item.get_window_extent() for item in (axes, legend, axes.xaxis.label, *figure.texts)
         ]
@@ -118,20 +115,12 @@ def test_no_text_leaves_the_figure_or_meets_the_data_or_another_text(
     assert boxes[0].height > 0.35 * height
 
 
-def test_unknown_quantity_is_refused(entry: dict[str, Any], four_runs: list[Path]) -> None:
-    with pytest.raises(ConfigError, match="y is 'speed', allowed: test_accuracy, test_loss"):
-        drawn(entry | {"y": "speed"}, four_runs)
-
-
-def test_schemes_and_runs_must_match(
-    entry: dict[str, Any], four_runs: list[Path], make_run: MakeRun
+def test_budgets_of_one_scheme_are_curves_of_their_own(
+    entry: dict[str, Any], make_run: MakeRun
 ) -> None:
-    with pytest.raises(ConfigError, match="no run of scheme head, bn_bias: add its folder"):
-        drawn(entry, four_runs[:2])
-    message = f"{four_runs[1]} ran scheme full, not in ['elastic']"
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        drawn(entry | {"schemes": ["elastic"]}, four_runs)
-    again = make_run("full", folder="again")
-    message = f"two runs of scheme full, give one: {four_runs[1]}, {again}"
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        drawn(entry, [*four_runs, again])
+    rhos = {"schemes": ["elastic"], "vary": [{"rho": [0.4, 0.7]}]}
+    folders = [make_run("elastic", str(rho), own={"rho": rho}) for rho in (0.7, 0.4)]
+    figure, table = drawn(entry | rhos, folders)
+    labels = [line.get_label() for line in figure.axes[0].get_lines()]
+    assert labels == ["ElasticTrainer (ρ = 40 %)", "ElasticTrainer (ρ = 70 %)"]
+    assert table["rho"].tolist() == [0.4] * 3 + [0.7] * 3
