@@ -46,7 +46,7 @@ bench: envs ## run every benchmark into results/bench/
 	@mkdir -p results/bench; status=0; list=$$($(MAIN) python -m core bench --list) || exit; \
 	for bench in $$(echo "$$list" | tr ' ' :); do \
 	  name=$${bench%:*}; environment=$${bench#*:}; echo "== $$name ($$environment)"; \
-	  envs/run $$environment python -m core bench $$name --out results/bench/$$name.json || status=1; \
+	  envs/run $$environment python -m core bench $$name --out results/bench/$$name-$$environment.json || status=1; \
 	done; \
 	exit $$status
 

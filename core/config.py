@@ -94,10 +94,8 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
         _check_figure(config, name, entry, known_devices, files)
     _known_keys(config["model_training"], sorted(MODELS), "model", ["model_training"], files)
     for model, training in config["model_training"].items():
-        try:
-            schema.check(config["training"] | training, "training", [])
-        except ConfigError as error:
-            raise ConfigError(f"training with model_training.{model}: {error}") from None
+        at = ("model_training", model)
+        schema.check(config["training"] | training, "training", files, at)
     for name, members in config["groups"].items():
         for i, member in enumerate(members):
             targets = [*figures(config), *config["groups"]]

@@ -47,14 +47,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check(content: Any, name: str, files: Sequence[Path]) -> None:
+def check(content: Any, name: str, files: Sequence[Path], at: Sequence[str] = ()) -> None:
     """Raises ConfigError that names key, value, what is allowed and the file, for every mistake.
 
     files: where the content was read from, the last one winning; empty for the command line.
+    at: key of the content in those files, where it is a part of them.
     """
     errors = sorted(_validator(name).iter_errors(content), key=lambda e: list(map(str, e.path)))
     if errors:
-        raise ConfigError("\n".join(line for e in errors for line in _explain(e, files)))
+        raise ConfigError("\n".join(line for e in errors for line in _explain(e, files, at)))
 
 
 def read_yaml(path: Path) -> Any:
@@ -92,8 +93,8 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     return f"known: {', '.join(known)}{meant}"
 
 
-def _explain(error: ValidationError, files: Sequence[Path]) -> Iterator[str]:
-    keys = [str(k) for k in error.path]
+def _explain(error: ValidationError, files: Sequence[Path], at: Sequence[str]) -> Iterator[str]:
+    keys = [*at, *map(str, error.path)]
     where = ".".join(keys) or "top level"
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))

@@ -7,13 +7,20 @@ compared as ratios within one run, since machines are noisy; none of them is a t
 from dataclasses import dataclass, field
 from typing import Any
 
-# Name: environment that it needs. The module of the same name has `run`.
+# Name: the environments in which it runs, each with its own framework. The module of the same
+# name has `run`.
+BOTH = ("tensorflow", "main")
 BENCHMARKS = {
-    "selector": "main",
-    "timing": "tensorflow",
-    "realised": "tensorflow",
-    "snapshot": "tensorflow",
-    "workflow": "main",
+    "selector": ("main",),
+    "paper_recursion": ("main",),
+    "timing": BOTH,
+    "realised": BOTH,
+    "flops": BOTH,
+    "memory": BOTH,
+    "snapshot": BOTH,
+    "parity": ("main",),
+    "time_to_accuracy": ("main",),
+    "workflow": ("main",),
 }
 
 

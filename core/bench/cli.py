@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 
 from core import machine
@@ -22,13 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Run one benchmark; its JSON is the last thing printed."""
     if args.list:
-        print("\n".join(f"{name} {environment}" for name, environment in BENCHMARKS.items()))
+        pairs = ((name, e) for name, environments in BENCHMARKS.items() for e in environments)
+        print("\n".join(f"{name} {environment}" for name, environment in pairs))
         return
     if args.name not in BENCHMARKS:
         raise ConfigError(f"unknown benchmark {args.name!r}; known: {', '.join(BENCHMARKS)}")
     report = importlib.import_module(f"core.bench.{args.name}").run()
     content = {
         "name": args.name,
+        "environment": Path(sys.prefix).name,
         "kind": "measured",
         "figures": report.figures,
         "limits": report.limits,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from core.bench import Report
-from core.bench.tasks import TASKS, Task
+from core.bench.tasks import SETTINGS, Task, installed, make_task
 from core.elastic.budget import backward_budget, smallest_rho
 from core.elastic.selector import select
 
@@ -14,8 +14,8 @@ def run() -> Report:
     """The measured share for each model and ρ, and how far it is from ρ."""
     figures: dict[str, object] = {}
     limits: dict[str, float] = {}
-    for name, make in TASKS.items():
-        figures[name] = _figures(make())
+    for name in SETTINGS:
+        figures[name] = _figures(make_task(installed(), name))
         limits |= {f"{name}/{rho}/deviation": 0.1 for rho in BUDGETS}
     return Report(figures, limits)
 

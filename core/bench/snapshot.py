@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from core.bench import Report
-from core.bench.tasks import TASKS, Task
+from core.bench.tasks import Task, installed, make_task
 from core.training.snapshot import Snapshot, Snapshots
 
 # Steps of an epoch and minutes between snapshots, as config/config.yaml and paper.yaml have them.
@@ -18,8 +18,8 @@ MINUTES, SAVES = 10, 5
 def run() -> Report:
     """Seconds to take the state, write, load; the share of an epoch of full training."""
     figures, limits = {}, {}
-    for name, make in TASKS.items():
-        figures[name] = _figures(make(), STEPS[name])
+    for name, steps in STEPS.items():
+        figures[name] = _figures(make_task(installed(), name), steps)
         limits[f"{name}/overhead"] = 0.01
     return Report(figures, limits)
 

@@ -1,16 +1,29 @@
 """The networks that benchmarks time: random weights and images do, time does not depend on them."""
 
-from collections.abc import Callable
+import importlib
+import importlib.util
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.elastic.backend import Backend, Images, Labels
+from core.elastic.schemes import Penalty
 from core.elastic.selector import Mask
 from core.elastic.timing import Timing
+from core.frameworks import FRAMEWORKS
 from core.training import threads
 
-CLASSES, STEPS, REPEATS = 200, 1000, 15
+CLASSES, STEPS, REPEATS = 200, 1000, 9
+
+# Model, image size, batch: the demo's, and the published ones, the two largest with images of a
+# quarter of the pixels to keep a benchmark within minutes.
+SETTINGS = {
+    "efficientnet_lite0 at 96, batch 32": ("efficientnet_lite0", 96, 32),
+    "resnet50 at 224, batch 4": ("resnet50", 224, 4),
+    "vgg16 at 112, batch 4": ("vgg16", 112, 4),
+    "mobilenet_v2 at 224, batch 4": ("mobilenet_v2", 224, 4),
+    "vit_b16 at 112, batch 4": ("vit_b16", 112, 4),
+}
 
 
 @dataclass
@@ -30,19 +43,28 @@ class Task:
         return float(np.median(steps)), float(np.median(forwards)) / self.timing.forward
 
 
-def _task(model: str, image_size: int, batch: int) -> Task:
-    from core.elastic.tf_backend import TensorFlowBackend
-
+def make_backend(
+    framework: str,
+    model: str,
+    image_size: int,
+    batch: int,
+    optimiser: str = "sgdw",
+    random: bool = True,
+    penalty: Penalty | None = None,
+) -> Backend:
+    """A backend without published weights. random: with augmentation and dropout."""
     count = threads.resolve({"intra_op": 0, "inter_op": 0})
     threads.export(count)
+    module, _, name = FRAMEWORKS[framework].backend.partition(":")
+    make: type[Backend] = getattr(importlib.import_module(module), name)
     training = {
         "image_size": image_size,
         "batch": batch,
         "test_batch": batch,
-        "augmentation": {"flip": True, "rotation": 0.2},
-        "dropout": 0.2,
+        "augmentation": {"flip": random, "rotation": 0.2 if random else 0},
+        "dropout": 0.2 if random else 0,
         "optimiser": {
-            "name": "sgdw",
+            "name": optimiser,
             "learning_rate": 1e-4,
             "momentum": 0.9,
             "weight_decay": 5e-4,
@@ -50,15 +72,26 @@ def _task(model: str, image_size: int, batch: int) -> Task:
         },
     }
     spec = {"name": model, "weights": None}
-    backend = TensorFlowBackend(spec, training, CLASSES, STEPS, seed=0, threads=count)
+    return make(spec, training, CLASSES, STEPS, seed=0, threads=count, penalty=penalty)
+
+
+def batch_for(image_size: int, batch: int) -> tuple[Images, Labels]:
+    """Random images and labels."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (batch, image_size, image_size, 3), dtype=np.uint8)
-    labels = random.integers(0, CLASSES, batch)
+    return images, random.integers(0, CLASSES, batch)
+
+
+def make_task(framework: str, setting: str) -> Task:
+    """The network of a setting in a framework, profiled."""
+    model, size, batch = SETTINGS[setting]
+    backend = make_backend(framework, model, size, batch)
+    images, labels = batch_for(size, batch)
     parts = backend.time_parts(images, labels, REPEATS)
     return Task(backend, Timing.from_parts(backend.tensors, parts, {}), images, labels)
 
 
-TASKS: dict[str, Callable[[], Task]] = {
-    "efficientnet_lite0 at 96, batch 32": lambda: _task("efficientnet_lite0", 96, 32),
-    "resnet50 at 224, batch 4": lambda: _task("resnet50", 224, 4),
-}
+def installed() -> str:
+    """The framework of this environment."""
+    modules = {"torch": "torch", "tensorflow": "tensorflow"}
+    return next(name for name, module in modules.items() if importlib.util.find_spec(module))

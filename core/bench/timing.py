@@ -4,7 +4,7 @@ import numpy as np
 from tqdm import tqdm
 
 from core.bench import Report
-from core.bench.tasks import TASKS, Task
+from core.bench.tasks import SETTINGS, Task, installed, make_task
 from core.elastic.selector import Mask
 
 SELECTIONS = 20
@@ -14,8 +14,8 @@ def run() -> Report:
     """Closure and mean absolute prediction error for both readings of t_dy."""
     figures: dict[str, object] = {}
     limits: dict[str, float] = {}
-    for name, make in TASKS.items():
-        figures[name] = _figures(make())
+    for name in SETTINGS:
+        figures[name] = _figures(make_task(installed(), name))
         limits |= {f"{name}/closure": 0.1, f"{name}/prediction_error": 0.1}
     return Report(figures, limits)
 

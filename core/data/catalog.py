@@ -26,7 +26,8 @@ PREPARATION = 1
 class Download:
     """One file that is fetched over HTTP, copied from a mirror or put there by hand.
 
-    `filename` may hold a folder: downloads folders and mirrors have the same layout.
+    `filename` may hold a folder: downloads folders and mirrors have the same layout. `checksum`
+    is what the publisher gives of it: all, its first digits, or nothing (an empty text).
     """
 
     filename: str
@@ -34,6 +35,22 @@ class Download:
     checksum: str
     size: int | None
     member: tuple[str, ...]
+
+    def matches(self, checksum: str) -> bool:
+        """Whether a file's checksum agrees with as much of it as is published."""
+        return checksum.startswith(self.checksum)
+
+    @property
+    def digits(self) -> str:
+        """As much of the checksum as is published, for messages."""
+        whole = 2 * hashlib.new(self.algorithm).digest_size
+        return self.checksum + ("…" if 0 < len(self.checksum) < whole else "")
+
+    @property
+    def expected(self) -> str:
+        """All that is known of the file, for messages."""
+        known = f"{self.algorithm} {self.digits}" if self.checksum else "no checksum published"
+        return f"{known}, {self.size} bytes" if self.size else known
 
 
 @dataclass(frozen=True)
@@ -201,11 +218,12 @@ def _source(name: str, fields: Mapping[str, Any]) -> Source:
 
 
 def _file(given: Mapping[str, Any]) -> dict[str, Any]:
-    algorithm = "sha256" if "sha256" in given else "md5"
+    kinds = ("sha256", "sha256_prefix", "md5")
     return {
         "filename": given["filename"],
-        "algorithm": algorithm,
-        "checksum": given[algorithm],
+        "algorithm": "md5" if "md5" in given else "sha256",
+        # None of them: the entry says that none is published.
+        "checksum": next((given[kind] for kind in kinds if kind in given), ""),
         "size": given.get("size"),
         "member": tuple(given.get("member", ())),
     }

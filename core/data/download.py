@@ -85,8 +85,10 @@ def download(source: Download, folder: Path, backoff: Backoff = PATIENCE) -> Pat
 
     A file already there is used when its checksum is right. A `.part` file is continued when the
     server confirms that it is still the same file. A file with a wrong checksum is set aside as
-    `<name>.rejected`. Raises DataError that says what to do by hand when no place has the file,
-    StorageError when the disk is full or the folder cannot be written.
+    `<name>.rejected`. Where none is published, the size must be right, only an address with TLS
+    will do, and what an earlier process began is not continued. Raises DataError that says what
+    to do by hand when no place has the file, StorageError when the disk is full or the folder
+    cannot be written.
     """
     target = (folder / source.filename).resolve()
     with exclusive(_beside(target, ".lock")):
@@ -98,7 +100,9 @@ def download(source: Download, folder: Path, backoff: Backoff = PATIENCE) -> Pat
             except _UnavailableError as problem:
                 log.warning("%s: %s", source.filename, problem)
                 problems.append(f"downloads folder: {problem}")
-        if _length(part) == source.size and digest(part, source.algorithm) == source.checksum:
+        if not source.checksum:
+            part.unlink(missing_ok=True)  # nothing could tell whether it has a hole in it
+        elif _length(part) == source.size and source.matches(digest(part, source.algorithm)):
             return _settle(part, target, source)  # killed just before its renaming
         for bring in _places(source):
             try:
@@ -173,7 +177,7 @@ def _fetch(source: Download, place: _Place, part: Path, backoff: Backoff) -> Non
     with _Session() as session:
         try:
             resumed = _persist(source, place, part, session, backoff)
-            if resumed and digest(part, source.algorithm) != source.checksum:
+            if resumed and not source.matches(digest(part, source.algorithm)):
                 # A power cut can leave a .part file with a hole in it.
                 log.warning("%s: what was there already is damaged; starting over", part.name)
                 part.unlink()
@@ -208,6 +212,7 @@ def _transfer(source: Download, place: _Place, part: Path, session: requests.Ses
         address = place.locate(session)
         headers = {"Accept-Encoding": "identity", **_resume_headers(part, address)}
         with session.get(address, headers=headers, stream=True, timeout=TIMEOUT) as reply:
+            _require_tls(source, reply)
             start = _accept(reply, part, _asked_start(headers))
             total = _total(source, reply, start)
             require_room(part.parent, (total or 0) - start, source.filename)
@@ -227,6 +232,13 @@ def _transfer(source: Download, place: _Place, part: Path, session: requests.Ses
         raise _refusal(error.response.status_code if error.response is not None else 0) from None
     except (requests.RequestException, ValueError) as error:
         raise _UnavailableError(f"cannot be asked: {error}") from None
+
+
+def _require_tls(source: Download, reply: requests.Response) -> None:
+    """Raises where no checksum vouches for the file and no certificate for the server."""
+    way = [answer.url for answer in (*reply.history, reply)]
+    if not source.checksum and not all(url.startswith("https:") for url in way):
+        raise _UnavailableError("no checksum is published, so only https will do")
 
 
 def _accept(reply: requests.Response, part: Path, asked: int) -> int:
@@ -313,32 +325,43 @@ def _read_state(part: Path) -> dict[str, str]:
 
 
 def _settle(file: Path, target: Path, source: Download) -> Path:
-    """Put a complete file in its place, or set it aside when its checksum is wrong."""
-    found = digest(file, source.algorithm)
+    """Put a complete file in its place, or set it aside when it is not the one expected."""
+    found, size = digest(file, source.algorithm), _length(file)
     with writing(target):
-        if found == source.checksum:
+        # A right checksum says more than a size; without one, the size is all there is.
+        if source.matches(found) and (source.checksum or size == source.size):
             if file != target:
                 flush(file)
                 os.replace(file, target)
                 flush(target.parent)
             _state(_beside(target, ".part")).unlink(missing_ok=True)
-            log.info("%s: %s is right", source.filename, source.algorithm)
+            _log_checksum(source, found)
             return target
         rejected = _beside(target, ".rejected")
         os.replace(file, rejected)
-    raise _UnavailableError(
-        f"its {source.algorithm} is {found}, the catalog expects {source.checksum}; "
-        f"set aside as {rejected}"
-    )
+    if source.checksum:
+        problem = f"its {source.algorithm} is {found}, the catalog expects {source.digits}"
+    else:
+        problem = f"it has {size} bytes, the catalog expects {source.size}"
+    raise _UnavailableError(f"{problem}; set aside as {rejected}")
+
+
+def _log_checksum(source: Download, found: str) -> None:
+    if source.checksum:
+        log.info("%s: %s %s is right", source.filename, source.algorithm, found)
+    else:
+        log.warning(
+            "%s: no checksum is published, so nothing but the way it came vouches for it; "
+            "its %s is %s", source.filename, source.algorithm, found,
+        )  # fmt: skip
 
 
 def _by_hand(source: Download, target: Path, problems: list[str]) -> str:
-    size = f", {source.size} bytes" if source.size else ""
     reasons = "".join(f"\n  - {problem}" for problem in problems)
     return (
         f"{source.filename} could not be fetched:{reasons}\n"
         f"Put the file by hand at\n  {target}\n"
-        f"({source.algorithm} {source.checksum}{size}), or set {MIRROR} to a folder or an "
+        f"({source.expected}), or set {MIRROR} to a folder or an "
         f"http(s) address that holds {source.filename}; then run the same command again."
     )
 

@@ -91,6 +91,7 @@ def _measure(spec: RunSpec, out: Path, repeats: int) -> None:
     train = open_split(Path(spec["data"]["folder"]), "train")
     backend = make_backend(spec, train)
     batch = spec["training"]["batch"]
+    images, labels = np.array(train.images[:batch]), train.labels[:batch]
     log.info("timing %d steps of %s and their parts", repeats, spec["model"]["name"])
     context = {
         "device": spec["device"],
@@ -103,7 +104,7 @@ def _measure(spec: RunSpec, out: Path, repeats: int) -> None:
         "versions": backend.versions(),
         "machine": machine.describe(),
     }
-    timing = _closed_timing(backend, train.images[:batch], train.labels[:batch], context)
+    timing = _closed_timing(backend, images, labels, context)
     timing.context["taken_s"] = round(time.monotonic() - start, 1)
     timing.context["solver"] = _solver_costs(timing)
     timing.save(out)

@@ -38,7 +38,7 @@ def select(
     resolution: time steps that the budget is divided into. Times are rounded up to whole
         steps, so the real budget always holds.
     layers: the layer of each tensor, where all tensors of a layer are selected together or not
-        at all; the tensors of a layer follow each other, or it is paid from its first one on.
+        at all.
 
     Returns a mask of shape (N,), all False when nothing fits.
     Raises ValueError for arrays that differ in shape or hold negative or non-finite times, and
@@ -49,7 +49,9 @@ def select(
     if layers is not None:
         _, first, member = np.unique(list(layers), return_index=True, return_inverse=True)
         place = np.argsort(np.argsort(first))[member]  # of each tensor's layer, in order of use
-        dw, dy, gain = (np.bincount(place, weights=a).astype(np.float64) for a in (dw, dy, gain))
+        dw, gain = (np.bincount(place, weights=a).astype(np.float64) for a in (dw, gain))
+        # From its first tensor to the next layer's: what lies between is paid by who goes deeper.
+        dy = np.add.reduceat(dy, np.sort(first)) if len(dy) else dy
         return np.asarray(select(dw, dy, gain, budget, resolution)[place])
     if budget <= 0 or not len(dw):
         return np.zeros(len(dw), dtype=bool)

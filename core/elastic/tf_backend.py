@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from core import machine
-from core.elastic import tf_counting, tf_graph, tf_trace
+from core.elastic import channels, tf_counting, tf_graph, tf_prune, tf_trace
 from core.elastic.backend import Images, Labels, State
 from core.elastic.schemes import Metric, Penalty
 from core.elastic.selector import Floats, Mask
@@ -48,23 +48,21 @@ class TensorFlowBackend:
         size = training["image_size"]
         weights = Path(model["weights"]) if model["weights"] else None
         self._network, self._recipe = keras_zoo.build(model["name"], size, weights)
-        self._head = tf.keras.layers.Dense(
-            classes, kernel_initializer=tf.keras.initializers.GlorotUniform(seed), name="head"
-        )
-        with tf.name_scope(self._head.name):
-            self._head.build((None, self._network.output_shape[-1]))
+        self._head = _prediction_layer(self._network.output_shape[-1], classes, seed)
+        self._penalty = penalty
+        self._coefficient = tf.Variable(0.0, trainable=False, name="penalty")
+        lasso = penalty == "group_lasso"
+        self._groups = tf_prune.groups(self._network, self._head) if lasso else ()
+        self._kept = channels.everything(self._groups)
         self._augmentation = training["augmentation"]
         self._dropout = training["dropout"]
         self._batch, self._test_batch, self._size = training["batch"], training["test_batch"], size
         self._seed = seed
-        self._optimiser = optimiser(training["optimiser"], steps)
-        self._forward = self._compile(self._loss, self._batch)
-        self._variables = self._order()
-        head = {v.ref() for v in self._head.trainable_variables}
-        self.tensors = [_tensor(v, v.ref() in head) for v in self._variables]
-        self._evaluate = self._compile(self._evaluation, self._test_batch)
+        self._settings, self._steps = training["optimiser"], steps
+        self._optimiser = optimiser(self._settings, steps)
         self._step: Any = None
         self._probe: Any = None
+        self._compile_network()
         self._mask = np.zeros(len(self.tensors), dtype=bool)
         self._slotted = np.zeros(len(self.tensors), dtype=bool)
 
@@ -127,18 +125,30 @@ class TensorFlowBackend:
         return Counts(parts["dw"], parts["reach"], parts["through"], forward)
 
     def set_penalty(self, coefficient: float) -> None:
-        raise NotImplementedError
+        self._coefficient.assign(coefficient)
 
     def penalty(self) -> float:
-        raise NotImplementedError
+        if self._penalty == "l1":
+            return sum(float(tf.reduce_sum(tf.abs(v))) for v in self._selected() if _is_kernel(v))
+        return channels.penalty(self._groups, self._arrays())
 
     def prune(self, threshold: float) -> int:
-        raise NotImplementedError
+        alive = channels.alive(self._groups, self._arrays(), threshold)
+        dead = channels.count(self._kept) - channels.count(alive)
+        if dead:
+            self._keep(alive)
+        return dead
 
     def state(self) -> State:
-        return {name: v.numpy() for name, v in self._changing(self._slotted).items()}
+        kept = {f"kept/{name}": places for name, places in self._kept.items()}
+        return {name: v.numpy() for name, v in self._changing(self._slotted).items()} | kept
 
     def load_state(self, state: State) -> None:
+        kept = {k.removeprefix("kept/"): v for k, v in state.items() if k.startswith("kept/")}
+        state = {name: v for name, v in state.items() if not name.startswith("kept/")}
+        places = channels.places(kept, self._kept)
+        if channels.count(places) < channels.count(self._kept):
+            self._keep(places)
         slots = [int(name.rsplit("/", 1)[1]) for name in state if name.startswith("slot/")]
         if any(i >= len(self.tensors) for i in slots):
             raise ValueError("the state belongs to a network with more tensors")
@@ -162,21 +172,38 @@ class TensorFlowBackend:
     # The computations that are compiled. All take (images, labels, step).
 
     def _training(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
-        chosen = [v for v, m in zip(self._variables, self._mask, strict=True) if m]
-        return self._training_of(chosen, images, labels, step)
+        chosen = self._selected()
+        gradients, result = self._gradients(chosen, images, labels, step)
+        if self._penalty == "l1":
+            gradients = [
+                g + self._coefficient * tf.sign(v) if _is_kernel(v) else g
+                for g, v in zip(gradients, chosen, strict=True)
+            ]
+        amount = self._shrinkage() if self._groups else None
+        self._update(gradients, chosen)
+        if amount is not None:
+            everything = tf_prune.weights_of(self._network, self._head)
+            tf_prune.shrink(self._groups, everything, amount, {_name(v) for v in chosen})
+        return result
 
     def _full_step(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
         self._make_slots(np.ones(len(self.tensors), dtype=bool))
-        return self._training_of(self._variables, images, labels, step)
+        gradients, result = self._gradients(self._variables, images, labels, step)
+        self._update(gradients, self._variables)
+        return result
 
-    def _training_of(
+    def _gradients(
         self, chosen: list[tf.Variable], images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
     ) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(chosen)
             loss, correct = self._loss(images, labels, step)
-        self._update(tape.gradient(loss, chosen), chosen)
-        return loss, correct
+        return tape.gradient(loss, chosen), (loss, correct)
+
+    def _shrinkage(self) -> tf.Tensor:
+        """By how much the norm of every channel falls after the update that comes next."""
+        momentum = self._settings["momentum"] if self._settings["name"] == "sgdw" else 0.0
+        return self._coefficient * self._optimiser._decayed_lr(tf.float32) / (1 - momentum)
 
     def _importance(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
         before = [tf.identity(v) for v in self._variables]
@@ -242,6 +269,51 @@ class TensorFlowBackend:
         return tf.stack([tf.constant(self._seed * 8 + use, tf.int64), step])
 
     # What is compiled and what changes.
+
+    def _compile_network(self) -> None:
+        """Everything that is made from the network and the prediction layer as they are."""
+        self._forward = self._compile(self._loss, self._batch)
+        self._variables = self._order()
+        head = {v.ref() for v in self._head.trainable_variables}
+        self.tensors = [_tensor(v, v.ref() in head) for v in self._variables]
+        self._evaluate = self._compile(self._evaluation, self._test_batch)
+        self._step = self._probe = None
+
+    def _keep(self, kept: channels.Kept) -> None:
+        """Go on with these channels of those that there are now."""
+        arrays = channels.cut(self._groups, kept, self._arrays())
+        slots = {
+            slot: channels.cut(self._groups, kept, self._slot_arrays(slot))
+            for slot in self._optimiser.get_slot_names()
+        }
+        done = self._optimiser.iterations.numpy()
+        self._network = tf_prune.rebuild(self._network, arrays)
+        features, classes = arrays["head/kernel"].shape
+        self._head = _prediction_layer(features, classes, self._seed)
+        self._head.set_weights([arrays["head/kernel"], arrays["head/bias"]])
+        self._kept = {name: old[kept[name]] for name, old in self._kept.items()}
+        self._optimiser = optimiser(self._settings, self._steps)
+        self._compile_network()
+        self._make_slots(self._slotted)
+        for slot, values in slots.items():
+            for i in np.flatnonzero(self._slotted):
+                variable = self._variables[i]
+                self._optimiser.get_slot(variable, slot).assign(values[_name(variable)])
+        self._optimiser.iterations.assign(done)
+        gc.collect()  # of the larger network, whose graphs hold cycles
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Every array of the network and the prediction layer by name."""
+        everything = tf_prune.weights_of(self._network, self._head)
+        return {name: v.numpy() for name, v in everything.items()}
+
+    def _slot_arrays(self, slot: str) -> dict[str, NDArray[Any]]:
+        """What the optimiser keeps in one slot for each tensor that was ever selected."""
+        slotted = [self._variables[i] for i in np.flatnonzero(self._slotted)]
+        return {_name(v): self._optimiser.get_slot(v, slot).numpy() for v in slotted}
+
+    def _selected(self) -> list[tf.Variable]:
+        return [v for v, m in zip(self._variables, self._mask, strict=True) if m]
 
     def _compile(self, body: Callable[..., Any], batch: int) -> Any:
         return tf.function(body, autograph=False).get_concrete_function(
@@ -349,7 +421,25 @@ def _add_up(
             parts[charge.part][charge.tensor] += time_taken
 
 
+def _prediction_layer(features: int, classes: int, seed: int) -> tf.keras.layers.Dense:
+    head = tf.keras.layers.Dense(
+        classes, kernel_initializer=tf.keras.initializers.GlorotUniform(seed), name="head"
+    )
+    with tf.name_scope(head.name):
+        head.build((None, features))
+    return head
+
+
+def _name(variable: tf.Variable) -> str:
+    name: str = variable.name.split(":")[0]
+    return name
+
+
+def _is_kernel(variable: tf.Variable) -> bool:
+    return keras_zoo.kind(variable) == "kernel"
+
+
 def _tensor(variable: tf.Variable, head: bool) -> Tensor:
-    name = variable.name.split(":")[0]
+    name = _name(variable)
     layer, _, _ = name.rpartition("/")
     return Tensor(name, tuple(variable.shape), keras_zoo.kind(variable), head, layer or name)

@@ -15,6 +15,7 @@ from core.errors import DataError, DeviceError
 from core.files import write_text
 
 Cost = Literal["realisable", "paper"]
+Kind = Literal["kernel", "bias", "norm", "other"]
 
 FORMAT = 2
 
@@ -25,7 +26,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
-    kind: Literal["kernel", "bias", "norm", "other"]
+    kind: Kind
     head: bool  # belongs to the new prediction layer
     layer: str  # tensors of one layer share it
 

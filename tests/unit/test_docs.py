@@ -23,7 +23,8 @@ from core.data import catalog
 from core.elastic.schemes import SCHEMES
 from core.elastic.trainer import Trainer
 from core.errors import exit_codes
-from core.figures.results import tidy
+from core.figures import KINDS
+from core.frameworks import FRAMEWORKS
 from core.models import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -148,18 +149,24 @@ def test_every_device_is_named():
     assert [d for d in devices if code(d) not in text(DOCS / "configuration.md")] == []
 
 
-def test_the_examples_of_configuration_are_valid(tmp_path):
+KNOWN, catalog_of = catalog.load(), catalog.load
+
+
+def test_the_examples_of_configuration_are_valid(tmp_path, monkeypatch):
     found = [yaml.safe_load(b) for b in blocks(DOCS / "configuration.md", "yaml")]
     entries = [b for b in found if any("sources" in v for v in b.values() if isinstance(v, dict))]
     file = tmp_path / "catalog.yaml"
     file.write_text(yaml.safe_dump(entries[0]), encoding="utf-8")
-    assert list(catalog.load(file)) == list(entries[0])
+    assert list(catalog_of(file)) == list(entries[0])
     devices = [b for b in found if "processor" in b]
     schema.check(devices[0], "device", [])
     overlays = [b for b in found if b not in entries and b not in devices]
     assert overlays
+    mine = sorted({name for b in entries for name in b})
+    monkeypatch.setattr(catalog, "load", lambda: {**KNOWN, **catalog_of(file)})
     for overlay in overlays:
-        schema.check(merged(CONFIG, overlay), "config", [])
+        settings.check(merged(CONFIG, overlay), [], ROOT / "config/devices")
+    assert any(name in str(overlays) for name in mine)  # the data set that is added is used
 
 
 def merged(base: Any, over: Any) -> Any:
@@ -178,6 +185,31 @@ def test_every_figure_has_its_row():
     assert [name for name in names if not re.search(rf"^\|.*`{name}`", page, re.MULTILINE)] == []
 
 
+def test_every_group_has_its_row_and_every_target_that_is_typed_is_there():
+    groups = settings.targets(CONFIG)
+    page = text(DOCS / "figures.md")
+    assert [name for name in groups if not re.search(rf"^\|.*`{name}`.*\|", page, re.M)] == []
+    typed = set(re.findall(r"`snakemake ((?:fig\d|table|elastic)\w*)", everything()))
+    assert len(typed) > 1
+    assert typed - groups.keys() == set()
+
+
+def test_the_number_of_runs_of_a_demo_is_that_of_the_configuration():
+    runs = {key for figure in settings.figures(CONFIG).values() for key in figure.runs}
+    assert f"A demo has {len(runs)} runs for all" in text(DOCS / "figures.md")
+
+
+def test_every_kind_of_figure_is_described_with_what_it_takes():
+    page = text(DOCS / "figures.md").split("\n### Kinds of figures\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE))
+    assert rows.keys() == KINDS.keys()
+    for name, kind in KINDS.items():
+        for word in (*kind.shows, *kind.needs, *kind.takes):
+            assert word in rows[name], f"{name}: {word}"
+        assert ("several models" in rows[name]) == ("model" not in kind.one), name
+        assert ("several data sets" in rows[name]) == ("dataset" not in kind.one), name
+
+
 def test_every_column_of_a_run_is_explained():
     columns = re.findall(r'^ +"(\w+)":', inspect.getsource(Trainer._row), re.MULTILINE)
     assert "backward_update_s" in columns
@@ -185,19 +217,35 @@ def test_every_column_of_a_run_is_explained():
 
 
 def test_every_column_of_a_figure_is_explained():
-    columns = re.findall(r'^ +"(\w+)":', inspect.getsource(tidy), re.MULTILINE)
-    assert "hours" in columns
-    assert unexplained(columns) == []
+    files = [ROOT / f"core/figures/{name}.py" for name in ("results", *KINDS)]
+    columns = {name for file in files for name in columns_in(file)}
+    assert {"hours", "selected_in", "overhead (%)", "speedup", "model"} <= columns
+    assert unexplained(sorted(columns)) == []
+
+
+def columns_in(file: Path) -> Iterator[str]:
+    """Keys of the dictionaries that become rows: `values`, what `row` is given, `DataFrame`s."""
+    for node in ast.walk(ast.parse(text(file))):
+        row = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("row", "DataFrame")
+        values = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "values"
+        own = isinstance(node, ast.FunctionDef) and node.name == "row"
+        if row or values or own:
+            for made in (n for n in ast.walk(node) if isinstance(n, ast.Dict)):
+                yield from (k.value for k in made.keys if isinstance(k, ast.Constant))
 
 
 def unexplained(columns: list[str]) -> list[str]:
     """Those that have no row of their own in a table of docs/figures.md."""
     page = text(DOCS / "figures.md")
-    return [c for c in columns if not re.search(rf"^\| .*`{c}`.* \|", page, re.MULTILINE)]
+    return [
+        c for c in columns if not re.search(rf"^\| .*`{re.escape(c)}`.* \|", page, re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize(
-    "names", [SCHEMES, MODELS, catalog.load()], ids=["scheme", "model", "data"]
+    "names",
+    [SCHEMES, MODELS, FRAMEWORKS, catalog.load()],
+    ids=["scheme", "model", "framework", "data"],
 )
 def test_every_name_that_can_be_configured_is_in_the_docs(names):
     assert [name for name in names if code(name) not in everything()] == []

@@ -1,5 +1,6 @@
 """The pinned lists say what they should, and envs/run makes environments of them once."""
 
+import ast
 import importlib.metadata
 import os
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from core.frameworks import FRAMEWORKS
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("main", "tensorflow")
@@ -89,6 +92,25 @@ def test_what_core_needs_is_in_both_environments(name):
     tomllib = pytest.importorskip("tomllib")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {normal(package) for package in project["dependencies"]} - pins(name) == set()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=FRAMEWORKS.keys())
+def test_every_framework_has_an_environment_that_holds_it_and_a_backend(framework):
+    assert framework.environment in NAMES
+    module, _, name = framework.backend.partition(":")
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    tree = ast.parse(path.read_text())
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert name in classes
+    imported = {
+        alias.name.split(".")[0]
+        for node in tree.body
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    trains = {"tensorflow", "torch"} & imported
+    assert len(trains) == 1  # and no two of them in one process
+    assert trains <= pins(framework.environment)
 
 
 # The launcher, on a copy with a stand-in for Python: what it is asked to do is written down.

@@ -13,6 +13,13 @@ TINY = ROOT / "tests" / "workflow" / "tiny.yaml"
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def jobs_planned(said: str) -> dict[str, int]:
+    """Rules that a dry run would run, with the number of jobs of each."""
+    table = said.partition("Job stats:")[2].partition("total")[0]
+    rows = (line.split() for line in table.splitlines()[3:] if line.strip())
+    return {rule: int(count) for rule, count in rows}
+
+
 def snakemake_command(folder: Path, *words: str) -> list[str]:
     return [
         "snakemake",

@@ -1,5 +1,7 @@
 """What Snakemake says before anything runs: plans, and errors in what was asked for."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,9 +9,12 @@ import yaml
 
 from core import config as settings
 
-from .conftest import ROOT, Call
+from .conftest import ROOT, Call, jobs_planned
 
 PAPER = f"--configfile={ROOT / 'config' / 'paper.yaml'}"
+
+
+BOARD = ["--config", "device=published"]
 
 
 def demo() -> settings.Config:
@@ -17,20 +22,109 @@ def demo() -> settings.Config:
     return content
 
 
-@pytest.mark.parametrize("scale", [[], [PAPER], [PAPER, "--config", "device=jetson_tx2"]])
-def test_every_figure_can_be_planned_at_each_scale(snakemake: Call, scale: list[str]) -> None:
-    targets = [f"figures/{name}.pdf" for name in settings.figures(demo())]
-    planned = snakemake(*targets, "--dry-run", "--quiet", *scale)
+def wanted(own: settings.Config) -> dict[str, int]:
+    """Jobs of the plan of everything, counted from the configuration."""
+    figures = settings.figures(own)
+    keys = {key for figure in figures.values() for key in figure.runs}
+    measured = {(key.device, key.task) for key in keys}
+    models = {settings.MODELS[key.model].weights[own["framework"]] for key in keys}
+    return {
+        "figure": len(figures),
+        "run": len(keys),
+        "run_spec": len(keys),
+        "profile": len(measured),
+        "profile_spec": len(measured),
+        "dataset": len({key.dataset for key in keys}),
+        "weights": len(models),
+    }
+
+
+@pytest.mark.parametrize(
+    ("scale", "framework", "device"),
+    [
+        ("demo", "tensorflow", "local"),
+        ("demo", "torch", "published"),
+        ("paper", "torch", "local"),
+        ("paper", "tensorflow", "published"),
+    ],
+)
+def test_everything_can_be_planned_and_each_run_is_planned_once(
+    snakemake: Call, scale: str, framework: str, device: str
+) -> None:
+    layer = [PAPER] if scale == "paper" else []
+    own = demo()
+    if layer:
+        paper = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
+        own |= {key: {**own[key], **paper[key]} for key in paper if key != "scale"}
+    own |= {"framework": framework, "device": device}
+    planned = snakemake(
+        *("--dry-run", "--quiet", "rules", *layer),
+        *("--config", f"framework={framework}", f"device={device}"),
+    )
     assert planned.returncode == 0, planned.stdout
-    assert len(targets) == 12
+    jobs = jobs_planned(planned.stdout)
+    assert jobs.pop("all") == 1
+    assert jobs == wanted(own)
 
 
-def test_the_published_experiment_is_planned_with_its_own_data_and_model(snakemake: Call) -> None:
-    words = ("figures/fig15a.pdf", "--dry-run", PAPER, "--config", "device=jetson_tx2")
+def test_groups_are_targets_that_share_what_their_figures_share(snakemake: Call) -> None:
+    planned = snakemake("fig15", "fig19", "fig20", "--dry-run", "--quiet", "rules", PAPER)
+    jobs = jobs_planned(planned.stdout)
+    assert (jobs["fig15"], jobs["fig19"], jobs["fig20"]) == (1, 1, 1)
+    assert jobs["figure"] == 6 + 4 + 2
+    # Four schemes on three data sets; Figure 19: another budget for ResNet50, and three more
+    # models with four schemes each; Figure 20: two more ways to select on two data sets.
+    assert jobs["run"] == 4 * 3 + 1 + 3 * 4 + 2 * 2
+    assert jobs["profile"] == 3 + 3
+    assert jobs["weights"] == 4
+
+
+def test_the_group_of_all_figures_holds_groups(snakemake: Call) -> None:
+    planned = snakemake("elastic", "--dry-run", "--quiet", "rules", *BOARD)
+    assert planned.returncode == 0, planned.stdout
+    figures = settings.targets(demo())["elastic"]
+    everywhere = demo() | {"device": "published"}
+    keys = {key for name in figures for key in settings.figures(everywhere)[name].runs}
+    jobs = jobs_planned(planned.stdout)
+    assert (jobs["figure"], jobs["run"]) == (len(figures), len(keys))
+    assert not {"fig15", "fig19"} & set(jobs)  # the figures are planned, not their groups
+
+
+def test_the_published_experiment_is_planned_with_its_own_data_models_and_boards(
+    snakemake: Call,
+) -> None:
+    words = ("figures/fig15a.pdf", "figures/fig19c.pdf", "--dry-run", PAPER, *BOARD)
     said = snakemake(*words).stdout
     assert "Training elastic-rho0.533-seed0 of resnet50-caltech_birds2011 on jetson_tx2." in said
+    task = "mobilenet_v2-caltech_birds2011 on raspberry_pi_4b."
+    assert f"Training elastic-rho0.4-seed0 of {task}" in said
+    assert f"Training full-epochs24-seed0 of {task}" in said
+    assert f"Profiling {task}" in said
     assert "Fetching and preparing data set caltech_birds2011 at 224 pixels." in said
-    assert "Fetching pretrained weights of resnet50." in said
+    assert "Fetching pretrained weights of vit_b16." in said
+    # The same run trains on each board once.
+    for board in ("jetson_tx2", "raspberry_pi_4b"):
+        assert said.count(f"Training full-seed0 of resnet50-caltech_birds2011 on {board}.") == 1
+
+
+def test_the_framework_decides_on_environment_weights_and_folder(snakemake: Call) -> None:
+    words = ("figures/fig15a_ego.pdf", "--dry-run", "--printshellcmds", PAPER)
+    said = snakemake(*words, "--config", "framework=torch").stdout
+    assert "Fetching pretrained weights of resnet50_torch." in said
+    assert '"$ENVS_RUN" main python -m core --log logs/paper/local/torch/' in said
+    assert "tensorflow python -m core --log logs/paper" not in said
+
+
+def test_a_model_with_an_image_size_of_its_own_gets_its_data_in_that_size(
+    snakemake: Call, tmp_path: Path
+) -> None:
+    own = "model_training: {efficientnet_lite1: {image_size: 64}}"
+    (tmp_path / "mine.yaml").write_text(own)
+    words = ("figures/fig19a.pdf", "--dry-run", f"--configfile={tmp_path / 'mine.yaml'}")
+    planned = snakemake(*words)
+    assert "data set elpv at 64 pixels." in planned.stdout
+    assert "data set elpv at 96 pixels." in planned.stdout
+    assert jobs_planned(planned.stdout)["dataset"] == 2
 
 
 def test_a_device_out_of_reach_ends_the_workflow_before_anything_runs(
@@ -60,9 +154,22 @@ BAD = {
         "did you mean 'elpv'?",
     ),
     "unknown scheme": (
-        "figures: {f: {kind: curves, y: test_loss, model: resnet50, dataset: stanford_dogs,"
-        " schemes: [fulll]}}",
+        "figures: {f: {kind: curves, y: [test_loss], model: [resnet50], dataset: [stanford_dogs],"
+        " device: jetson_tx2, schemes: [fulll]}}",
         "figures.f.schemes.0 = 'fulll': unknown scheme (known: elastic, full, head, bn_bias",
+    ),
+    "figure of the form of an older version": (
+        "figures: {fig15a: {y: test_loss}}",
+        "figures.fig15a.y = 'test_loss': must be of type array",
+    ),
+    "group of an unknown figure": (
+        "groups: {fig15: [fig15a, fg15b]}",
+        "groups.fig15.1 = 'fg15b': unknown figure or group",
+        "did you mean 'fig15b'?",
+    ),
+    "patches that do not fill the image": (
+        "{stand_ins: {vit_b16: vit_b16}, training: {image_size: 100}}",
+        "training.image_size = 100: ViT-B/16, for figure fig19a, takes multiples of 16: 96 or 112",
     ),
     "unknown framework": ("framework: caffe", "framework = 'caffe': must be one of tensorflow"),
     "unpublished paper setting": (
@@ -100,22 +207,78 @@ def test_a_mistake_on_the_command_line_is_said_to_be_there(snakemake: Call) -> N
 def test_an_unknown_figure_is_answered_with_those_there_are(snakemake: Call) -> None:
     ended = snakemake("figures/fig15z.pdf")
     assert ended.returncode != 0
-    assert "there is no figure 'fig15z' (known: fig15a, fig15a_ego," in ended.stdout
+    assert "there is no figure 'fig15z' (known: fig13, fig15a, fig15a_ego," in ended.stdout
+
+
+ADDED = {
+    "core/data/catalog.yaml": """
+parts:
+  kind: images
+  title: Parts on our conveyor belt
+  task: "classification: kind of a part"
+  classes: 2
+  splits: {how: published, train: 16, test: 8}
+  licence: ours
+  citation: none
+  sources:
+    - {kind: local}
+""",
+    "core/elastic/schemes.py": """
+SCHEMES["biases"] = Scheme(
+    Look("Biases", "#123456", "h", "-"), lambda tensors: [t.kind == "bias" for t in tensors]
+)
+""",
+    "core/models/__init__.py": """
+MODELS["mine"] = Model("Mine", _same("efficientnet_lite0"))
+""",
+    "config/devices/my_board.yaml": """
+title: My board
+processor: 4 × Cortex-A55
+memory_gib: 4
+threads: {intra_op: 0, inter_op: 1}
+timing: measured
+sensors: [none]
+""",
+    "mine.yaml": """
+device: published
+stand_ins: {caltech_birds2011: parts, resnet50: mine}
+groups: {ours: [mine]}
+figures:
+  mine:
+    kind: bars
+    y: [hours]
+    dataset: [caltech_birds2011]
+    model: [resnet50]
+    device: my_board
+    schemes: [biases, elastic]
+    vary: [{rho: [0.4, 0.6]}]
+""",
+}
+
+
+def test_what_is_added_by_an_entry_each_is_planned_without_touching_a_rule(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    checkout = tmp_path / "checkout"
+    for part in ("core", "config", "rules", "workflow", "profiles"):
+        shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", checkout)
+    for name, text in ADDED.items():
+        with (checkout / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+    words = ("ours", "--dry-run", "--cores=1", "--configfile=mine.yaml")
+    planned = subprocess.run(
+        ["snakemake", *words], cwd=checkout, env=environment, capture_output=True, text=True
+    )
+    said = planned.stdout + planned.stderr
+    assert planned.returncode == 0, said
+    assert jobs_planned(said)["run"] == 3
+    assert "Training biases-seed0 of mine-parts on my_board." in said
+    assert "Training elastic-rho0.6-seed0 of mine-parts on my_board." in said
+    assert "Fetching and preparing data set parts at 96 pixels." in said
 
 
 def test_each_device_has_one_slot_in_the_default_profile() -> None:
     profile = yaml.safe_load((ROOT / "profiles" / "default" / "profile.yaml").read_text())
     devices = settings.read_devices(ROOT / "config" / "devices")
     assert sorted(profile["resources"]) == [f"slot_{name}=1" for name in sorted(devices)]
-
-
-def test_figures_of_one_setting_share_their_runs() -> None:
-    figures = settings.figures(demo())
-    assert figures["fig15a"].runs == figures["fig15d"].runs
-    assert set(figures["fig15a_ego"].runs) < set(figures["fig15a"].runs)
-
-
-def test_a_run_is_named_by_what_it_is_and_read_back_from_its_name() -> None:
-    for figure in settings.figures(demo()).values():
-        for key in figure.runs:
-            assert settings.RunKey.parse(key.task, key.name) == key

@@ -5,7 +5,8 @@ import io
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -60,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         if served is None:
             self._reply(404, 0, {})
         elif served.statuses:
-            self._reply(served.statuses.pop(0), 0, {})
+            self._reply(served.statuses.pop(0), 0, served.headers)
         else:
             self._send(served)
 
@@ -95,8 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on the terminal."""
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextmanager
+def running() -> Iterator[Server]:
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -104,6 +105,24 @@ def server() -> Iterator[Server]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def other_server() -> Iterator[Server]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def redirected() -> Callable[[str], Served]:
+    """redirected(address) -> what a server sends on to that address."""
+    return lambda address: Served(b"", statuses=[302], headers={"Location": address})
 
 
 @pytest.fixture(autouse=True)

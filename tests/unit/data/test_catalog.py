@@ -10,6 +10,7 @@ from core.data import catalog
 from core.data.catalog import Fraction, Local, Package, Published, Tfds, Torchvision, Url
 from core.data.readers import READERS, reader_of
 from core.errors import ConfigError
+from core.models import MODELS
 
 SHA = "0" * 64
 
@@ -29,16 +30,20 @@ def loaded(tmp_path):
 
 
 def test_the_catalog_has_what_the_experiments_need():
-    assert set(catalog.load()) == {
+    images = {name for name, entry in catalog.load().items() if entry.kind == "images"}
+    assert images == {
         "caltech_birds2011",
-        "efficientnet_lite0",
         "elpv",
         "elpv_mono",
         "elpv_poly",
         "oxford_iiit_pet",
-        "resnet50",
         "stanford_dogs",
     }
+
+
+def test_every_network_has_its_weights_in_the_catalog_and_every_weights_their_network():
+    wanted = {name for model in MODELS.values() for name in model.weights.values()}
+    assert wanted == {name for name, entry in catalog.load().items() if entry.kind == "weights"}
 
 
 @pytest.mark.parametrize(
@@ -76,12 +81,44 @@ def test_only_tfds_needs_the_tensorflow_environment():
     }
 
 
-def test_every_download_is_pinned_by_checksum_and_size():
-    for entry in catalog.load().values():
+def test_every_download_is_pinned_by_what_its_publisher_gives():
+    """A whole checksum and a size; the first digits from PyTorch; or the size alone."""
+    partly, by_size = set(), set()
+    for name, entry in catalog.load().items():
         for source in entry.sources:
             if isinstance(source, Package | Url):
-                assert source.checksum
-                assert source.size
+                whole = {"sha256": 64, "md5": 32}[source.algorithm]
+                if not source.checksum:
+                    by_size.add(name)
+                elif len(source.checksum) < whole:
+                    partly.add(name)
+                assert source.size or name == "mobilenet_v2_torch"
+    assert partly == {f"{n}_torch" for n in ("resnet50", "vgg16", "mobilenet_v2", "vit_b16")}
+    assert by_size == {"mobilenet_v2", "vit_b16"}
+
+
+def test_pytorchs_digits_are_those_in_the_file_name():
+    for name, entry in catalog.load().items():
+        if name.endswith("_torch"):
+            (source,) = entry.sources
+            assert source.url == f"https://download.pytorch.org/models/{source.filename}"
+            assert source.filename.endswith(f"-{source.checksum}.pth")
+
+
+def test_a_checksum_is_held_against_as_much_as_is_published():
+    whole, first, none = (
+        Url("a.bin", "sha256", checksum, 7, (), "https://example.org/a.bin")
+        for checksum in ("ab" * 32, "abababab", "")
+    )
+    assert whole.matches("ab" * 32)
+    assert first.matches("ab" * 32)
+    assert not first.matches("ba" * 32)
+    assert none.matches("ba" * 32)
+    assert [source.expected for source in (whole, first, none)] == [
+        f"sha256 {'ab' * 32}, 7 bytes",
+        "sha256 abababab…, 7 bytes",
+        "no checksum published, 7 bytes",
+    ]
 
 
 def test_every_source_of_images_has_a_reader():
@@ -136,6 +173,9 @@ def test_every_kind_of_source_is_read(loaded):
         ("elpv", ["splits"], {"how": "published", "train": 1, "test": 1}, r"elpv\.splits\.how"),
         ("elpv", ["sources", 0, "filename"], "../x", r"filename: '\.\./x' does not match"),
         ("resnet50", ["sources", 0, "md5"], None, r"resnet50\.sources\[0\]\.md5: None is not"),
+        ("resnet50", ["sources", 0, "sha256"], SHA, r"resnet50\.sources\[0\]: .* each of"),
+        ("resnet50_torch", ["sources", 0, "sha256_prefix"], "0676", r"prefix: '0676' does not"),
+        ("vit_b16", ["sources", 0, "checksum"], "none", r"checksum: 'none published' was exp"),
         ("stanford_dogs", ["classes"], 1, r"stanford_dogs\.classes: 1 is less than .* 2"),
     ],
 )
@@ -148,6 +188,20 @@ def test_what_the_schema_does_not_know_is_refused_by_key(loaded, name, keys, val
 
     with pytest.raises(ConfigError, match=message):
         loaded(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda source: source.pop("size"),
+        lambda source: source.update(url=source["url"].replace("https", "http")),
+        lambda source: source.pop("checksum"),
+    ],
+    ids=["size", "https", "word that there is none"],
+)
+def test_without_a_checksum_the_size_and_https_are_required(loaded, change):
+    with pytest.raises(ConfigError, match=r"mobilenet_v2\.sources\[0\]"):
+        loaded(lambda content: change(content["mobilenet_v2"]["sources"][0]))
 
 
 def test_a_missing_key_is_named(loaded):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import socket
 import ssl
 import subprocess
@@ -142,6 +143,82 @@ def test_md5_is_enough_where_the_publisher_gives_only_that(tmp_path, serve):
     md5 = hashlib.md5(CONTENT).hexdigest()
     source = replace(serve(CONTENT), algorithm="md5", checksum=md5)
     assert download(source, tmp_path).exists()
+
+
+def test_the_first_digits_are_enough_where_the_publisher_gives_only_them(
+    tmp_path, serve, server, hurried, caplog
+):
+    source = serve(CONTENT)
+    with caplog.at_level(logging.INFO, "core.data"):
+        download(replace(source, checksum=source.checksum[:8]), tmp_path, hurried)
+    assert f"thing.bin: sha256 {source.checksum} is right" in caplog.messages
+    (tmp_path / "thing.bin").unlink()
+    with pytest.raises(DataError, match=r"the catalog expects 00000000…; set aside as"):
+        download(replace(source, checksum="0" * 8), tmp_path, hurried)
+
+
+@pytest.fixture
+def unvouched(serve, server, certificate, monkeypatch):
+    """A file without a published checksum, on a server with TLS that this process trusts."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    monkeypatch.setenv("PIP_CERT", str(certificate))
+    plain = serve(CONTENT)
+    address = plain.url.replace("http://", "https://")
+    return replace(plain, url=address, checksum="", size=len(CONTENT))
+
+
+def test_without_a_published_checksum_the_one_found_is_shown(tmp_path, unvouched, hurried, caplog):
+    with caplog.at_level(logging.WARNING, "core.data"):
+        path = download(unvouched, tmp_path / "downloads", hurried)
+    assert path.read_bytes() == CONTENT
+    assert caplog.messages == [
+        "thing.bin: no checksum is published, so nothing but the way it came vouches for it; "
+        f"its sha256 is {hashlib.sha256(CONTENT).hexdigest()}"
+    ]
+
+
+def test_without_a_published_checksum_a_connection_without_tls_is_refused(tmp_path, serve, hurried):
+    source = replace(serve(CONTENT), checksum="", size=len(CONTENT))
+    with pytest.raises(DataError, match="no checksum is published, so only https will do"):
+        download(source, tmp_path, hurried)
+    assert not (tmp_path / "thing.bin").exists()
+
+
+def test_without_a_published_checksum_a_way_over_http_is_refused(
+    tmp_path, unvouched, server, other_server, redirected, hurried
+):
+    """The server with TLS sends on to one without."""
+    other_server.files["/thing.bin"] = server.files["/thing.bin"]
+    server.files["/thing.bin"] = redirected(f"{other_server.base}/thing.bin")
+    with pytest.raises(DataError, match="no checksum is published, so only https will do"):
+        download(unvouched, tmp_path / "downloads", hurried)
+    assert other_server.asked
+
+
+def test_without_a_published_checksum_what_was_begun_is_not_continued(
+    tmp_path, unvouched, server, hurried
+):
+    folder = tmp_path / "downloads"
+    begun(folder, unvouched, b"\0" * len(CONTENT))
+    assert download(unvouched, folder, hurried).read_bytes() == CONTENT
+    assert [asked for _, asked in server.asked] == [None]
+
+
+def test_without_a_published_checksum_the_size_must_be_right(tmp_path, unvouched, hurried):
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    (folder / "thing.bin").write_bytes(b"something else")
+    assert download(unvouched, folder, hurried).read_bytes() == CONTENT
+    assert (folder / "thing.bin.rejected").read_bytes() == b"something else"
+    (folder / "thing.bin").write_bytes(b"something else")
+    gone = replace(unvouched, url=f"{unreachable()}/thing.bin")
+    with pytest.raises(DataError) as caught:
+        download(gone, folder, hurried)
+    message = str(caught.value)
+    assert f"it has 14 bytes, the catalog expects {len(CONTENT)}; set aside as" in message
+    assert f"(no checksum published, {len(CONTENT)} bytes)" in message
 
 
 def test_another_size_than_the_catalog_says_is_refused_at_once(tmp_path, serve, hurried):

@@ -199,6 +199,25 @@ def test_keras_weights_are_fetched_from_an_address(tmp_path, serve):
     assert path.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50_torch"])
+def test_weights_that_cannot_be_had_offline_are_named_with_their_address_and_what_to_do(
+    tmp_path, name, monkeypatch
+):
+    """Every connection goes to a proxy that is not there, as behind a firewall."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    (source,) = catalog.entry(name).sources
+    with pytest.raises(DataError) as caught:
+        fetch(name, tmp_path / "out", None, tmp_path / "downloads")
+    message = str(caught.value)
+    assert message.startswith(f"{name}: none of its sources can be used\nurl: {source.filename} ")
+    assert f"\n  - {source.url}: no connection" in message
+    assert f"Put the file by hand at\n  {tmp_path / 'downloads' / source.filename}\n" in message
+    assert f"({source.expected}), or set DATA_MIRROR to a folder" in message
+    assert message.endswith("then run the same command again.")
+    assert not (tmp_path / "out").exists()
+
+
 def test_neither_framework_is_imported_by_the_modules():
     code = (
         "import sys; import core.data.fetch, core.data.images, core.data.weights; "

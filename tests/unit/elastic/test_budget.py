@@ -18,7 +18,7 @@ times = st.lists(st.floats(0.001, 1), min_size=3, max_size=3)
 
 
 def timing_of(dw: list[float], reach: list[float], through: list[float], forward: float) -> Timing:
-    tensors = [Tensor(f"kernel_{i}", (3, 3), "kernel", head=False) for i in range(len(dw))]
+    tensors = [Tensor(f"{i}/kernel", (3, 3), "kernel", False, str(i)) for i in range(len(dw))]
     backward = sum(dw) + sum(reach) + sum(through)
     own, on_the_way, across = (np.array(part) for part in (dw, reach, through))
     found = Parts(own, on_the_way, across, forward, forward + backward, 0.0)

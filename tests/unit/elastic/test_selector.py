@@ -121,6 +121,77 @@ def test_times_that_fill_the_budget_to_the_last_bit_never_overflow_it(
     assert cost(case, solve(case, budget, True, steps), True) <= Fraction(budget)
 
 
+# Whole layers.
+
+
+def layered(case: Case) -> st.SearchStrategy[tuple[Case, list[str]]]:
+    """The case with a layer for each tensor: runs of one to four, as layers have tensors."""
+    n = len(case.dw)
+    cuts = st.lists(st.booleans(), min_size=n, max_size=n)
+    return cuts.map(lambda c: (case, [f"layer{sum(c[: i + 1])}" for i in range(n)]))
+
+
+def best_of_layers(case: Case, layers: list[str], budget: float, pays_deepest: bool) -> float:
+    """The most importance of all selections of whole layers, each tried as a mask of tensors."""
+    names = list(dict.fromkeys(layers))
+    found = 0.0
+    for chosen in product((False, True), repeat=len(names)):
+        taken = {name for name, c in zip(names, chosen, strict=True) if c}
+        mask = np.array([layer in taken for layer in layers], dtype=bool)
+        if cost(case, mask, pays_deepest) <= budget:
+            found = max(found, objective(case, mask))
+    return found
+
+
+def solve_layers(case: Case, layers: list[str], budget: float, pays_deepest: bool) -> Mask:
+    dy = case.dy if pays_deepest else pruned(case.dy)
+    return select(case.dw, dy, case.gain, budget, int(budget), layers)
+
+
+def assert_best_of_layers(case: Case, layers: list[str], budget: float, pays_deepest: bool) -> None:
+    mask = solve_layers(case, layers, budget, pays_deepest)
+    assert {layers[k] for k in np.flatnonzero(mask)} & {
+        layers[k] for k in np.flatnonzero(~mask)
+    } == set()
+    assert cost(case, mask, pays_deepest) <= budget
+    assert objective(case, mask) == best_of_layers(case, layers, budget, pays_deepest)
+
+
+@readings
+@given(asked=whole_cases.flatmap(layered), budget=st.integers(1, 120))
+@settings(max_examples=100, deadline=None)
+def test_no_selection_of_whole_layers_within_the_budget_is_better(
+    pays_deepest: bool, asked: tuple[Case, list[str]], budget: int
+) -> None:
+    assert_best_of_layers(*asked, budget, pays_deepest)
+
+
+@readings
+@given(asked=cases(st.integers(0, 6).map(float), st.integers(-3, 9).map(float)), draw=st.data())
+@settings(max_examples=100, deadline=None)
+def test_layers_whose_tensors_are_used_apart_keep_the_budget_too(
+    pays_deepest: bool, asked: Case, draw: st.DataObject
+) -> None:
+    n = len(asked.dw)
+    layers = draw.draw(st.lists(st.sampled_from("abcd"), min_size=n, max_size=n))
+    budget = draw.draw(st.integers(1, 60))
+    assert_best_of_layers(asked, layers, budget, pays_deepest)
+
+
+@given(case=whole_cases, budget=st.integers(1, 120))
+@settings(max_examples=50, deadline=None)
+def test_layers_of_one_tensor_each_change_nothing(case: Case, budget: int) -> None:
+    alone = [str(k) for k in range(len(case.dw))]
+    with_layers = solve_layers(case, alone, budget, True)
+    assert with_layers.tolist() == solve(case, budget, True, resolution=budget).tolist()
+
+
+def test_a_layer_is_worth_the_sum_of_its_tensors() -> None:
+    # The first tensor alone would lower the loss least; its layer lowers it most.
+    mask = select([1.0] * 3, [0.0] * 3, [4.0, -1.0, 2.0], 2.0, 2, ["a", "a", "b"])
+    assert mask.tolist() == [True, True, False]
+
+
 def test_a_tensor_that_takes_the_whole_budget_is_selected_and_one_bit_more_is_not() -> None:
     for seconds in (0.1, 1 / 3, 0.7, 1e-9, 123.456):
         assert select([seconds], [0.0], [1.0], seconds, resolution=7).tolist() == [True]

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.elastic.timing import Parts, Tensor, Timing
+from core.elastic.timing import Counts, Parts, Tensor, Timing
 from core.errors import DataError
 
 TENSORS = (
-    Tensor("stem/kernel", (3, 3, 3, 8), "kernel", head=False),
-    Tensor("norm/gamma", (8,), "norm", head=False),
-    Tensor("norm/beta", (8,), "norm", head=False),
-    Tensor("head/kernel", (8, 5), "kernel", head=True),
+    Tensor("stem/kernel", (3, 3, 3, 8), "kernel", head=False, layer="stem"),
+    Tensor("norm/gamma", (8,), "norm", head=False, layer="norm"),
+    Tensor("norm/beta", (8,), "norm", head=False, layer="norm"),
+    Tensor("head/kernel", (8, 5), "kernel", head=True, layer="head"),
 )
 Damage = Callable[[str], str]
 
@@ -87,9 +87,44 @@ def test_a_step_is_predicted_as_the_sum_of_what_the_selection_needs(
     assert timing.predict(masked(*selected)) == timing.predict(masked(*selected), "realisable")
 
 
+def multiply_adds(batch: int) -> Counts:
+    """Of a chain of convolutions without padding or stride, from their definition: each output
+    element is a sum over the window and the input channels. The backward pass does the same
+    products once for the filter and once for the error."""
+    each = np.array([batch * 30 * 30 * 8 * 9 * 3, batch * 28 * 28 * 4 * 9 * 8, batch * 4 * 5.0])
+    through = each.copy()
+    through[0] = 0  # the images need no gradient
+    return Counts(each, np.zeros(3), through, float(each.sum()))
+
+
+@pytest.mark.parametrize(
+    ("selected", "parts"),
+    [
+        ((), (0, 0, 0)),
+        ((2,), (0, 0, 1)),  # the last layer: its own gradient alone
+        ((1,), (0, 1, 1)),  # and the error through the layer behind it
+        ((0,), (1, 1, 1)),
+        ((0, 2), (1, 1, 2)),
+        ((0, 1, 2), (1, 2, 2)),  # all of it: three times the forward pass, but for the images
+    ],
+)
+def test_a_step_is_counted_as_the_products_that_it_cannot_leave_out(
+    selected: tuple[int, ...], parts: tuple[int, int, int]
+) -> None:
+    counts = multiply_adds(batch=2)
+    mask = np.isin(np.arange(3), selected)
+    assert counts.of(mask) == counts.forward + float(np.dot(parts, counts.t_dw))
+
+
+def test_what_lies_on_the_way_is_counted_from_the_deepest_selected_tensor_on() -> None:
+    counts = Counts(np.zeros(3), np.array([1.0, 10.0, 100.0]), np.zeros(3), 1000.0)
+    of = [counts.of(np.arange(3) == k) for k in range(3)]
+    assert of == [1111, 1110, 1100]
+
+
 def test_the_size_of_a_tensor_is_the_number_of_its_values() -> None:
     assert [t.size for t in TENSORS] == [216, 8, 8, 40]
-    assert Tensor("scalar", (), "other", head=False).size == 1
+    assert Tensor("scalar", (), "other", head=False, layer="scalar").size == 1
 
 
 @given(
@@ -132,12 +167,15 @@ DAMAGES: dict[str, Damage] = {
     "null": replaced_by("null"),
     "a list": replaced_by("[]"),
     "a string": replaced_by('"format"'),
-    "another format": changed(format=2),
+    "an older format": changed(format=1),
     "no format": without("format"),
     "no forward time": without("forward"),
     "no tensors": without("tensors"),
     "tensors that are a number": changed(tensors=3),
     "a tensor without shape": changed(tensors=[{"name": "kernel"}]),
+    "a tensor without layer": changed(
+        tensors=[{"name": "kernel", "shape": [1], "kind": "kernel", "head": False}] * 4
+    ),
     "too few times": changed(t_dw=[1.0]),
     "times that are a word": changed(t_reach="none"),
     "an unknown key": changed(extra=1),
