@@ -10,7 +10,7 @@ from core.data.catalog import Download, Entry, Local, Source
 from core.data.download import download, mirror_folder
 from core.data.readers import reader_of
 from core.errors import ConfigError, DataError
-from core.files import exclusive, replacing_folder
+from core.files import digest, exclusive, replacing_folder
 
 log = logging.getLogger("core.data")
 
@@ -112,7 +112,7 @@ def _locate(source: Source, downloads: Path) -> tuple[Path, dict[str, Any] | Non
     match source:
         case Download():
             path = download(source, downloads)
-            return path, {"file": source.filename, source.algorithm: source.checksum}
+            return path, {"file": source.filename, source.algorithm: digest(path, source.algorithm)}
         case Local():
             return _local_folder(source, downloads), None
     return downloads, None

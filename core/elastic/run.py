@@ -192,6 +192,11 @@ def make_backend(spec: RunSpec, train: Split) -> Backend:
             f"training.batch = {training['batch']}: {spec['data']['name']} has only "
             f"{len(train.labels)} training images"
         )
+    if spec["data"]["classes"] != len(train.classes):
+        raise ConfigError(
+            f"data.classes = {spec['data']['classes']}: {spec['data']['name']} in "
+            f"{spec['data']['folder']} has {len(train.classes)} classes; write that number"
+        )
     module, _, name = FRAMEWORKS[spec["framework"]].backend.partition(":")
     make: type[Backend] = getattr(importlib.import_module(module), name)
     return make(

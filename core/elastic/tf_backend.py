@@ -2,6 +2,7 @@
 
 import gc
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,7 +123,11 @@ class TensorFlowBackend:
         charges = tf_graph.charges(everything, self._variables, everything.outputs[0])
         _add_up(parts, charges, counts)
         forward = sum(counts[node] for node, c in charges.items() if c.part == "forward")
-        return Counts(parts["dw"], parts["reach"], parts["through"], forward)
+        needed: defaultdict[frozenset[int], float] = defaultdict(float)
+        for node, charge in charges.items():
+            if charge.part != "forward":
+                needed[charge.users] += counts[node]
+        return Counts(parts["dw"], parts["reach"], parts["through"], forward, needed)
 
     def set_penalty(self, coefficient: float) -> None:
         self._coefficient.assign(coefficient)

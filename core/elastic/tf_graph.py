@@ -13,7 +13,7 @@ normalisation, and a rule for everything else:
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Part = Literal["dw", "reach", "through", "forward"]
@@ -21,10 +21,12 @@ Part = Literal["dw", "reach", "through", "forward"]
 
 @dataclass(frozen=True)
 class Charge:
-    """An operation's place: tensor index, -1 for what lies before every tensor."""
+    """An operation's place: tensor index, -1 for what lies before every tensor; and the tensors
+    whose update needs it, none for the forward pass, which every step needs."""
 
     tensor: int
     part: Part
+    users: frozenset[int] = field(default=frozenset(), compare=False)
 
 
 def charges(function: Any, variables: Sequence[Any], loss: Any) -> dict[str, Charge]:
@@ -75,8 +77,8 @@ def _charge(operation: Any, users: set[int], index: dict[str, int]) -> Charge:
     values = {index.get(_behind_reads(t).op.name, -1) for t in operation.inputs}
     beyond = [k for k in values if k > last]
     if beyond:
-        return Charge(min(beyond), "through")
-    return Charge(last, "dw" if len(users) == 1 else "reach")
+        return Charge(min(beyond), "through", frozenset(users))
+    return Charge(last, "dw" if len(users) == 1 else "reach", frozenset(users))
 
 
 def _needed_by(graph: Any, index: dict[str, int]) -> dict[str, set[int]]:

@@ -2,7 +2,7 @@
 section 4), and what it will cost under a selection."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,19 +37,24 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Counts:
-    """Multiply-adds of one training step and its parts, from the graph. Parts as in `Parts`,
-    shapes (N,); what is not a multiply-add (activations, normalisation) counts nothing, as in
-    the paper's "FLOPs"."""
+    """Multiply-adds of one training step, from the graph. What is not a multiply-add
+    (activations, normalisation) counts nothing, as in the paper's "FLOPs".
+
+    t_dw, t_reach, t_through, forward: parts of a full step, as in `Parts`.
+    needed: the backward pass again, by the set of tensors whose update needs a part of it. Unlike
+    the parts by depth this is exact where branches run side by side.
+    """
 
     t_dw: Floats
     t_reach: Floats
     t_through: Floats
     forward: float
+    needed: Mapping[frozenset[int], float]
 
     def of(self, mask: NDArray[np.bool_]) -> float:
         """Multiply-adds of one step under a selection, mask of shape (N,)."""
-        reach = self.t_reach + pruned(self.t_through)
-        return _under(mask, self.forward, self.t_dw, reach)
+        selected = set(np.flatnonzero(mask).tolist())
+        return self.forward + sum(n for users, n in self.needed.items() if users & selected)
 
 
 @dataclass(frozen=True)

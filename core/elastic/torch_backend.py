@@ -146,7 +146,7 @@ class TorchBackend:
             found = torch_graph.operations(self._loss(images, labels, 0)[0], self._parameters)
             parts = torch_graph.charge(found, len(self.tensors), torch_counting.multiply_adds)
         dw, reach, through = (np.array(p) for p in (parts.dw, parts.reach, parts.through))
-        return Counts(dw, reach, through, forward)
+        return Counts(dw, reach, through, forward, parts.needed)
 
     def set_penalty(self, coefficient: float) -> None:
         self._coefficient = coefficient

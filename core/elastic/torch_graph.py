@@ -9,6 +9,7 @@ error that it passes on, each by itself. That gives the paper's rules (MobiSys 2
 - error passed on by an operation without tensors: on the way to the nearest tensor before it.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,14 +32,14 @@ class Operation:
     """An operation of the backward pass.
 
     own: edges by which it gives the gradient of a tensor, by tensor index. onward: edges to the
-    operations before it. last: the tensor nearest the output among those that it serves.
-    error: gradients of its results, from a real backward pass.
+    operations before it. beyond: the tensors that those serve. error: gradients of its results,
+    from a real backward pass.
     """
 
     node: Any
     own: dict[int, GradientEdge]
     onward: list[GradientEdge]
-    last: int
+    beyond: frozenset[int]
     error: tuple[Tensor | None, ...] = field(repr=False)
 
     def run_whole(self) -> object:
@@ -60,11 +61,13 @@ class Operation:
 
 @dataclass
 class Charges:
-    """What is charged to each tensor; each list has one number per tensor."""
+    """What is charged to each tensor; each list has one number per tensor. needed: the same, by
+    the set of tensors whose update needs it."""
 
     dw: list[float]
     reach: list[float]
     through: list[float]
+    needed: dict[frozenset[int], float]
 
 
 def operations(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Operation]:
@@ -75,10 +78,10 @@ def operations(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Operati
     index = {id(p): i for i, p in enumerate(parameters)}
     nodes = _topological(loss.grad_fn)
     errors = _errors(loss, parameters, nodes)
-    serves: dict[Any, int] = {}
+    serves: dict[Any, frozenset[int]] = {}
     for node in reversed(nodes):
-        before = [serves[n] for n, _ in node.next_functions if n is not None]
-        serves[node] = index[id(node.variable)] if _is_leaf(node) else max(before, default=-1)
+        own = [index[id(node.variable)]] if _is_leaf(node) else []
+        serves[node] = frozenset(own).union(*(serves[n] for n in _following(node)))
     return [
         _operation(node, index, serves, errors[node])
         for node in nodes
@@ -88,18 +91,23 @@ def operations(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Operati
 
 def charge(found: Sequence[Operation], tensors: int, measure: Measure) -> Charges:
     """Measure every operation and charge it to its tensors."""
-    charges = Charges(*([0.0] * tensors for _ in range(3)))
+    dw, reach, through = ([0.0] * tensors for _ in range(3))
+    charges = Charges(dw, reach, through, defaultdict(float))
     for operation in found:
         if not operation.own:
             # By itself and not by its edges: where branches join again, one edge can be reached
             # by way of another, and all in between would be computed too.
-            charges.reach[operation.last] += measure(operation.run_whole)
+            whole = measure(operation.run_whole)
+            charges.reach[max(operation.beyond)] += whole
+            charges.needed[operation.beyond] += whole
             continue
         onward = measure(partial(operation.run, operation.onward)) if operation.onward else 0.0
         charges.through[min(operation.own)] += onward
+        charges.needed[operation.beyond] += onward
         alone = {k: measure(partial(operation.run, [e])) for k, e in operation.own.items()}
         for k, cost in _shares(operation, alone, onward, measure).items():
             charges.dw[k] += cost
+            charges.needed[frozenset([k])] += cost
     return charges
 
 
@@ -152,9 +160,13 @@ def _shares(
 
 
 def _operation(
-    node: Any, index: dict[int, int], serves: dict[Any, int], error: tuple[Tensor | None, ...]
+    node: Any,
+    index: dict[int, int],
+    serves: dict[Any, frozenset[int]],
+    error: tuple[Tensor | None, ...],
 ) -> Operation:
     own, onward = {}, []
+    beyond: frozenset[int] = frozenset()
     for following, number in node.next_functions:
         if following is None:
             continue
@@ -162,9 +174,10 @@ def _operation(
         leaf = _leaf_behind(following)
         if leaf is None:
             onward.append(edge)
+            beyond |= serves[following]
         else:
             own[index[id(leaf)]] = edge
-    return Operation(node, own, onward, serves[node], error)
+    return Operation(node, own, onward, beyond, error)
 
 
 def _leaf_behind(node: Any) -> nn.Parameter | None:

@@ -95,6 +95,8 @@ def spec(stripes: Path, tmp_path: Path) -> RunSpec:
                 "budget": "measured",
                 "cost": "realisable",
                 "resolution": 1000,
+                "granularity": "tensor",
+                "probe_batches": 1,
             },
             "profile": str(tmp_path / "profile.json"),
         }

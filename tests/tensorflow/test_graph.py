@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from core.elastic.tf_graph import Charge, charges, order_of_use
-from core.models.efficientnet_lite0_keras import efficientnet_lite0
+from core.models import keras_zoo
 
 pytestmark = pytest.mark.tensorflow
 
@@ -316,7 +316,7 @@ def test_a_tensor_that_is_not_used_comes_first() -> None:
 
 
 def test_a_whole_network_is_charged_by_the_same_rules() -> None:
-    images = efficientnet_lite0(32)
+    images = keras_zoo.NETWORKS["efficientnet_lite0"].build(32)
     step = step_of(tf.keras.Model(images.input, layers.Dense(CLASSES, name="head")(images.output)))
     kinds = {o.name: o.type for o in step.function.graph.get_operations()}
     found: dict[tuple[int, str], set[str]] = {}

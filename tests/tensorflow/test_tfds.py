@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,7 +16,10 @@ tfds = pytest.importorskip("tensorflow_datasets")
 from core.data import catalog, images  # noqa: E402 (only where the package is)
 from core.data.catalog import Published, Tfds  # noqa: E402
 from core.data.fetch import fetch_entry  # noqa: E402
+from core.data.tfds_reader import FOLDER  # noqa: E402
+from core.elastic.tf_backend import TensorFlowBackend  # noqa: E402
 from core.errors import DataError  # noqa: E402
+from core.training import threads  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 
@@ -74,19 +78,106 @@ def tiny(archive, monkeypatch):
     ("name", "classes"),
     [("caltech_birds2011", 200), ("oxford_iiit_pet", 37), ("stanford_dogs", 120)],
 )
-def test_the_published_data_sets_become_arrays(tmp_path, monkeypatch, name, classes):
+def test_the_published_data_sets_become_arrays_that_a_backend_learns_from(
+    tmp_path, monkeypatch, name, classes
+):
     entry = replace(catalog.entry(name), splits=Published(5, 5))
     monkeypatch.setattr(tfds.builder_cls(name), "url_infos", {})
     with tfds.testing.mock_data(num_examples=5):
-        path = fetch_entry(entry, tmp_path / "out", 16, tmp_path / "downloads")
+        path = fetch_entry(entry, tmp_path / "out", 32, tmp_path / "downloads")
     content = json.loads(path.read_text())
     assert content["source"]["kind"] == "tfds"
     assert content["versions"]["tensorflow-datasets"] == tfds.__version__
+    assert len(content["classes"]) == classes
     for part in ("train", "test"):
         split = images.open_split(tmp_path / "out", part)
-        assert split.images.shape == (5, 16, 16, 3)
+        assert split.images.shape == (5, 32, 32, 3)
         assert len(split.classes) == classes
         assert all(isinstance(name, str) and name for name in split.ids)
+
+    backend = backend_for(content)
+    assert [t.shape for t in backend.tensors if t.head] == [(512, classes), (classes,)]
+    train = images.open_split(tmp_path / "out", "train")
+    backend.select(np.array([t.head for t in backend.tensors]))
+    loss, right = backend.train_step(train.images[:2], train.labels[:2], 0)
+    # An untrained head finds every class about as likely as any other.
+    assert loss == pytest.approx(np.log(classes), rel=0.2)
+    assert 0 <= right <= 2
+
+
+def backend_for(content):
+    """A network with as many outputs as the prepared data set has classes."""
+    training = {
+        "image_size": content["image_size"],
+        "batch": 2,
+        "test_batch": 2,
+        "augmentation": {"flip": True, "rotation": 0.2},
+        "dropout": 0.2,
+        "optimiser": {
+            "name": "sgdw",
+            "learning_rate": 1e-4,
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "schedule": "cosine",
+        },
+    }
+    model = {"name": "vgg16", "weights": None}
+    count = threads.resolve({"intra_op": 0, "inter_op": 0})
+    return TensorFlowBackend(model, training, len(content["classes"]), 10, 0, count)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("caltech_birds2011", 200), ("oxford_iiit_pet", 37), ("stanford_dogs", 120)],
+)
+def test_a_prepared_data_set_on_disk_is_read_without_its_archives(tmp_path, name, classes):
+    """Records in the published format, with the published features, written by
+    tensorflow-datasets itself and read by it: nothing stands in for its reader."""
+    labels = {"train": [0, classes - 1, 1, 2, 3], "test": [classes - 1, 0, 4]}
+    info = tfds.builder_cls(name)(data_dir=tmp_path / "downloads" / FOLDER).info
+    write_prepared(info, labels)
+    entry = replace(catalog.entry(name), splits=Published(5, 3))
+    fetch_entry(entry, tmp_path / "out", 16, tmp_path / "downloads")
+    for part, expected in labels.items():
+        split = images.open_split(tmp_path / "out", part)
+        assert split.labels.tolist() == expected
+        assert split.classes == tuple(info.features["label"].names)
+        assert [Path(id).stem for id in split.ids] == [f"{part}_{i}" for i in range(len(expected))]
+        levels = split.images[:, 8, 8].astype(int)
+        assert np.abs(levels - [[40 * i, 100, 50] for i in range(len(expected))]).max() <= 6
+
+
+def write_prepared(info, labels):
+    """The data set of `info` as tensorflow-datasets leaves it on the disk; image number n has
+    red level 40 n."""
+    Path(info.data_dir).mkdir(parents=True)
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=2)
+    writer.initialize_splits(list(labels))
+    for part, numbers in labels.items():
+        examples = [
+            {
+                key: example_of(key, feature, label, f"{part}_{i}", 40 * i)
+                for key, feature in info.features.items()
+            }
+            for i, label in enumerate(numbers)
+        ]
+        writer.add_examples({part: examples})
+    writer.close_all()
+
+
+def example_of(key, feature, label, name, red):
+    match feature:
+        case _ if key == "image":
+            return np.full((30, 40, 3), (red, 100, 50), np.uint8)
+        case tfds.features.Image():
+            return np.zeros((30, 40, 1), np.uint8)
+        case tfds.features.ClassLabel():
+            return label if key == "label" else 0
+        case tfds.features.BBoxFeature():
+            return tfds.features.BBox(0.1, 0.1, 0.9, 0.9)
+        case tfds.features.Sequence():
+            return []
+    return f"{name}.jpg"
 
 
 def test_the_catalog_pins_versions_that_are_there():

@@ -94,7 +94,11 @@ def multiply_adds(batch: int) -> Counts:
     each = np.array([batch * 30 * 30 * 8 * 9 * 3, batch * 28 * 28 * 4 * 9 * 8, batch * 4 * 5.0])
     through = each.copy()
     through[0] = 0  # the images need no gradient
-    return Counts(each, np.zeros(3), through, float(each.sum()))
+    # By tensors served; the error through the second layer serves the first one alone.
+    needed = {frozenset([k]): float(n) for k, n in enumerate(each)}
+    needed[frozenset([0])] += float(through[1])
+    needed[frozenset([0, 1])] = float(through[2])
+    return Counts(each, np.zeros(3), through, float(each.sum()), needed)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +120,12 @@ def test_a_step_is_counted_as_the_products_that_it_cannot_leave_out(
     assert counts.of(mask) == counts.forward + float(np.dot(parts, counts.t_dw))
 
 
-def test_what_lies_on_the_way_is_counted_from_the_deepest_selected_tensor_on() -> None:
-    counts = Counts(np.zeros(3), np.array([1.0, 10.0, 100.0]), np.zeros(3), 1000.0)
+def test_a_branch_counts_only_where_it_serves_a_selected_tensor() -> None:
+    zero = np.zeros(3)
+    shared, branch = {frozenset([0, 1, 2]): 100.0}, {frozenset([0, 1]): 10.0}
+    counts = Counts(zero, zero, zero, 1000.0, shared | branch)
     of = [counts.of(np.arange(3) == k) for k in range(3)]
-    assert of == [1111, 1110, 1100]
+    assert of == [1110, 1110, 1100]
 
 
 def test_the_size_of_a_tensor_is_the_number_of_its_values() -> None:
