@@ -49,6 +49,7 @@ def make_backend(
     image_size: int,
     batch: int,
     optimiser: str = "sgdw",
+    learning_rate: float = 1e-4,
     random: bool = True,
     penalty: Penalty | None = None,
 ) -> Backend:
@@ -65,7 +66,7 @@ def make_backend(
         "dropout": 0.2 if random else 0,
         "optimiser": {
             "name": optimiser,
-            "learning_rate": 1e-4,
+            "learning_rate": learning_rate,
             "momentum": 0.9,
             "weight_decay": 5e-4,
             "schedule": "cosine",

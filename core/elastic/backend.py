@@ -72,11 +72,12 @@ class Backend(Protocol):
     def penalty(self) -> float:
         """The penalty of the weights as they are, without its coefficient."""
 
-    def prune(self, threshold: float) -> int:
-        """Cut out every channel whose weights are all below `threshold` in absolute value and
-        rebuild the network smaller; the number of channels cut. `tensors` keep their names and
-        order and change their shapes; optimiser slots and later states follow. What the network
-        computes is as if the dead channels were zero."""
+    def prune(self, threshold: float, multiple: int = 1) -> int:
+        """Cut out the channels whose weights are all below `threshold` in absolute value, as far
+        as a multiple of `multiple` channels stays, and rebuild the network smaller; the number of
+        channels cut. `tensors` keep their names and order and change their shapes; optimiser
+        slots and later states follow. What the network computes is as if what was cut were zero.
+        """
 
     def time_parts(self, images: Images, labels: Labels, repeats: int) -> Parts:
         """The full step taken apart. Leaves no trace, but the selection is all tensors after."""

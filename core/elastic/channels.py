@@ -150,15 +150,17 @@ def penalty(groups: Iterable[Group], arrays: Arrays) -> float:
     return float(sum(norms(group, arrays).sum() for group in groups))
 
 
-def alive(groups: Iterable[Group], arrays: Arrays, threshold: float) -> Kept:
+def alive(groups: Iterable[Group], arrays: Arrays, threshold: float, multiple: int = 1) -> Kept:
     """The channels with any kernel weight of at least `threshold` in absolute value, and the
-    strongest one of a group that has none: a network needs one."""
+    strongest of the others as far as a group's number of channels must be a multiple of
+    `multiple`; at least one, since a network needs one."""
     kept = {}
     for group in groups:
         largest = [_over_channels(s, np.abs, np.max, arrays) for s in group.kernels]
-        kept[group.name] = np.flatnonzero(np.max(largest, axis=0) >= threshold)
-        if not kept[group.name].size:
-            kept[group.name] = np.array([norms(group, arrays).argmax()])
+        lives = np.max(largest, axis=0) >= threshold
+        number = min(-(-max(int(lives.sum()), 1) // multiple) * multiple, group.channels)
+        order = np.lexsort((-norms(group, arrays), ~lives))  # the living first, then by strength
+        kept[group.name] = np.sort(order[:number])
     return kept
 
 

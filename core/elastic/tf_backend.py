@@ -137,8 +137,8 @@ class TensorFlowBackend:
             return sum(float(tf.reduce_sum(tf.abs(v))) for v in self._selected() if _is_kernel(v))
         return channels.penalty(self._groups, self._arrays())
 
-    def prune(self, threshold: float) -> int:
-        alive = channels.alive(self._groups, self._arrays(), threshold)
+    def prune(self, threshold: float, multiple: int = 1) -> int:
+        alive = channels.alive(self._groups, self._arrays(), threshold, multiple)
         dead = channels.count(self._kept) - channels.count(alive)
         if dead:
             self._keep(alive)

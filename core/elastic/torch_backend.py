@@ -157,8 +157,8 @@ class TorchBackend:
             return sum(float(self._parameters[i].detach().abs().sum()) for i in chosen)
         return channels.penalty(self._groups, self._arrays())
 
-    def prune(self, threshold: float) -> int:
-        alive = channels.alive(self._groups, self._arrays(), threshold)
+    def prune(self, threshold: float, multiple: int = 1) -> int:
+        alive = channels.alive(self._groups, self._arrays(), threshold, multiple)
         dead = channels.count(self._kept) - channels.count(alive)
         if dead:
             self._keep(alive)

@@ -273,7 +273,7 @@ class Trainer:
         self._backend.set_penalty(self.progress.penalty)
 
     def _prune(self) -> None:
-        channels = self._backend.prune(self._scheme["threshold"])
+        channels = self._backend.prune(self._scheme["threshold"], self._scheme["multiple"])
         self.progress.prunings.append(
             {
                 "epoch": self.progress.epoch + 1,

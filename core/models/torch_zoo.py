@@ -7,6 +7,7 @@ read the kinds of its tensors.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -107,8 +108,9 @@ def build(name: str, image_size: int, weights: Path | None) -> tuple[nn.Module, 
         try:
             _load(module, network, load_file(weights / "weights.safetensors"))
         except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
+            reason = shorten(str(error), 400, placeholder=" …")  # may name every array
             raise DataError(
-                f"weights in {weights} do not fit {name} ({error}); delete the folder and fetch "
+                f"weights in {weights} do not fit {name} ({reason}); delete the folder and fetch "
                 f"them again: python -m core fetch {name} --out {weights}"
             ) from None
     return module, network

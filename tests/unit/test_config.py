@@ -397,7 +397,7 @@ def test_training_of_a_models_own_is_checked_before_anything_starts(
         ({"name": "elastc"}, r"spec\.yaml: scheme\.name = 'elastc': unknown scheme .*'elastic'\?"),
         ({"name": "full", "rho": 0.5}, r"spec\.yaml: scheme full has no settings, not \['rho'\]"),
         ({"name": "elastic", "rho": 0.5}, r"missing interval, budget, cost, resolution, gran"),
-        ({"name": "prunetrain"}, r"missing penalty_ratio, threshold, interval"),
+        ({"name": "prunetrain"}, r"missing penalty_ratio, threshold, multiple, interval"),
         ({"name": "prunetrain_l1", "penalty": 0}, r"penalty = 0: must be above 0"),
         ({"name": "prunetrain_l1", "penalty": 1, "rho": 1}, r"unknown key 'rho' \(known: penalty"),
     ],

@@ -103,6 +103,19 @@ def test_a_channel_is_dead_when_every_kernel_weight_is_below_the_threshold(
     assert channels.count(kept) == 8
 
 
+def test_a_multiple_of_channels_stays_and_the_strongest_of_the_dead_fill_it_up(
+    wiring: Wiring, arrays: Arrays
+) -> None:
+    for number, scale in ((0, 1e-7), (1, 1e-6), (2, 1e-5)):
+        for part in slices_of(arrays, number):
+            part[...] = np.float32(scale)
+    groups = wiring.groups()
+    left = [
+        channels.alive(groups, arrays, 1e-4, multiple)["a"].tolist() for multiple in (1, 2, 3, 8)
+    ]
+    assert left == [[3], [2, 3], [1, 2, 3], [0, 1, 2, 3]]
+
+
 def test_the_strongest_channel_of_a_dead_group_stays(wiring: Wiring, arrays: Arrays) -> None:
     faint = {name: 1e-6 * value for name, value in arrays.items()}
     kept = channels.alive(wiring.groups(), faint, 1e-4)
