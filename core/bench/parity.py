@@ -58,9 +58,7 @@ def compare(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _differences(
-    one: dict[str, list[float]], other: dict[str, list[float]]
-) -> dict[str, float]:
+def _differences(one: dict[str, list[float]], other: dict[str, list[float]]) -> dict[str, float]:
     """The largest relative difference of two courses of the loss, by optimiser."""
     return {
         name: float(np.max(np.abs(np.array(other[name]) / np.array(values) - 1)))

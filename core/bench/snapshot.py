@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from core.bench import Report
 from core.bench.tasks import Task, installed, make_task

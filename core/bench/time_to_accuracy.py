@@ -1,0 +1,106 @@
+"""How long each scheme takes to an accuracy, at demo scale, over several seeds.
+
+The runs are those of figures 15a and 20a and lie where the pipeline puts them, so those that are
+there are used and a stopped benchmark goes on where it was.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from core import config as settings
+from core import schema
+from core.bench import Report
+from core.figures.results import Run, read_run
+
+PROJECT = Path(__file__).parents[2]
+FIGURES, SEEDS = ("fig15a", "fig20a"), (0, 1, 2)
+OURS = "elastic"
+SHARES = (0.90, 0.95, 1.00)  # of the lowest best accuracy, so that every run gets there
+
+
+def run() -> Report:
+    """Trains what is missing: 18 runs of one to two minutes, fetching and profiling beside."""
+    folders = run_folders(schema.read_yaml(PROJECT / "config/config.yaml"))
+    _snakemake(f"{folder}/result.json" for folder in folders)
+    figures = analyse([read_run(PROJECT / folder) for folder in folders])
+    notes = [
+        f"demo scale, seeds {', '.join(map(str, SEEDS))}; not a reproduction of the paper. "
+        "Accuracy of the best epoch in percent; seconds are training time, testing, snapshots and "
+        "profiling excluded, to the end of the first epoch that reaches the target. The target "
+        "is a share of the lowest best accuracy of all runs",
+        "speedup_of_elastic: time of the scheme over that of elastic with the same seed: mean, "
+        "lowest and highest over the seeds",
+    ]
+    return Report(figures, notes=notes)
+
+
+def run_folders(config: settings.Config) -> list[str]:
+    """Folders of the runs of the figures with each seed, each once."""
+    keys = [
+        key
+        for seed in SEEDS
+        for name in FIGURES
+        for key in settings.figures(config | {"seed": seed})[name].runs
+    ]
+    return [settings.run_folder(config, key) for key in dict.fromkeys(keys)]
+
+
+def analyse(runs: Sequence[Run]) -> dict[str, object]:
+    """Best accuracies, and times to targets that every run reaches, by scheme over seeds."""
+    schemes = list(dict.fromkeys(run.scheme for run in runs))
+    by_scheme = {s: {r.spec["seed"]: r for r in runs if r.scheme == s} for s in schemes}
+    lowest = min(run.best_accuracy for run in runs)
+    return {
+        "best_accuracy": {
+            scheme: _summary(run.best_accuracy for run in seeds.values())
+            for scheme, seeds in by_scheme.items()
+        },
+        "whole_run_s": {
+            scheme: _summary(3600 * run.hours(testing=False)[-1] for run in seeds.values())
+            for scheme, seeds in by_scheme.items()
+        },
+        "to": {f"{share:.0%}": _to(share * lowest, by_scheme) for share in SHARES},
+    }
+
+
+def _to(target: float, by_scheme: Mapping[str, Mapping[int, Run]]) -> dict[str, object]:
+    """Seconds to one target, in percent, and how much faster elastic is than each scheme."""
+    seconds = {
+        scheme: {seed: seconds_to(run, target) for seed, run in seeds.items()}
+        for scheme, seeds in by_scheme.items()
+    }
+    return {
+        "accuracy": round(target, 2),
+        "seconds": {scheme: _summary(by_seed.values()) for scheme, by_seed in seconds.items()},
+        "speedup_of_elastic": {
+            scheme: _summary(by_seed[seed] / seconds[OURS][seed] for seed in by_seed)
+            for scheme, by_seed in seconds.items()
+            if scheme != OURS
+        },
+    }
+
+
+def seconds_to(run: Run, target: float) -> float:
+    """Seconds of training to the end of the first epoch with that accuracy in percent, which
+    some epoch of the run has."""
+    enough = 100 * run.epochs["test_accuracy"].to_numpy() >= target - 1e-9
+    return float(3600 * run.hours(testing=False)[enough.argmax()])
+
+
+def _summary(values: Iterable[float]) -> dict[str, float]:
+    found = np.array(list(values))
+    parts = {"mean": found.mean(), "lowest": found.min(), "highest": found.max()}
+    return {name: round(float(value), 2) for name, value in parts.items()}
+
+
+def _snakemake(targets: Iterable[str]) -> None:
+    """Its own messages tell how far it is; they leave standard output to the JSON."""
+    command = ["snakemake", *targets, "--cores", "1", "--snakefile", str(PROJECT / "Snakefile")]
+    command += ["--directory", str(PROJECT)]
+    command += ["--workflow-profile", str(PROJECT / "profiles/default")]
+    subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ)
