@@ -393,8 +393,8 @@ def _prediction_layer(features: int, classes: int) -> nn.Linear:
 
 def _check_state(state: State, changing: dict[str, Array]) -> None:
     """Raises ValueError where a state does not have exactly these arrays."""
-    expected = {name: (tuple(v.shape), np.dtype(np.float32)) for name, v in changing.items()}
-    expected["iterations"] = ((), np.dtype(np.int64))
+    expected: dict[str, Any] = {name: (tuple(v.shape), "float32") for name, v in changing.items()}
+    expected["iterations"] = ((), "int64")
     if expected.keys() != state.keys():
         raise ValueError(f"names differ: {sorted(expected.keys() ^ state.keys())[:5]}")
     for name, wanted in expected.items():

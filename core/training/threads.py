@@ -15,3 +15,6 @@ def resolve(threads: dict[str, int]) -> dict[str, int]:
 def export(threads: dict[str, int]) -> None:
     """Set the environment before a framework is imported."""
     os.environ["OMP_NUM_THREADS"] = str(threads["intra_op"])
+    # How long a thread of PyTorch spins while it waits for the others. By default for milliseconds,
+    # so that a step took four times as long where another process wants the same core.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
