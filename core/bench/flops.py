@@ -13,10 +13,11 @@ from core.elastic.timing import Counts
 
 SIZE = 224
 
-# 10⁹ multiply-adds of a forward pass at 224 pixels, the published prediction included. Of
-# torchvision's networks as its weights tell them (`_ops`); of Keras' ResNet50, which strides
-# earlier than torchvision's, as the paper does (Figure 17).
+# 10⁹ multiply-adds of a forward pass at 224 pixels, the published prediction included: as the
+# authors of EfficientNet-Lite tell them, 5 % more than its convolutions have; as torchvision's
+# weights do (`_ops`); for Keras' ResNet50, which strides earlier, as the paper does (Figure 17).
 PUBLISHED = {
+    "efficientnet_lite0": 0.407,
     "resnet50": 4.089,
     "vgg16": 15.47,
     "mobilenet_v2": 0.301,
@@ -27,11 +28,14 @@ OF_KERAS = {"resnet50": 3.9}
 # Of that, the dense layers of the published prediction: 1,000 classes, which are 200 here, and
 # in VGG16 two more layers, which are left out here as in Keras without its top.
 PREDICTION = {
+    "efficientnet_lite0": 1280 * 1000,
     "resnet50": 2048 * 1000,
     "vgg16": 25088 * 4096 + 4096 * 4096 + 4096 * 1000,
     "mobilenet_v2": 1280 * 1000,
     "vit_b16": 768 * 1000,
 }
+
+OWN_LIMITS = {"efficientnet_lite0/deviation_from_published": 0.06}
 
 
 def run() -> Report:
@@ -41,7 +45,7 @@ def run() -> Report:
     for model in tqdm(models, unit="model", disable=None):
         figures[model] = count(model, SIZE)
     limits = {
-        f"{model}/{figure}": 0.02
+        f"{model}/{figure}": OWN_LIMITS.get(f"{model}/{figure}", 0.02)
         for model, found in figures.items()
         for figure in found
         if figure.startswith("deviation_from")
@@ -102,7 +106,7 @@ def against_published(model: str, framework: str, forward: float) -> dict[str, f
 
 
 def shares(backend: Backend, counts: Counts) -> dict[str, float]:
-    """Of the full step: prediction layer, BN+Bias, and two selections as the selector makes them."""
+    """Of the full step: prediction layer, BN+Bias, and selections as the selector makes."""
     n = len(backend.tensors)
     half = np.arange(n) >= n // 2
     fixed = {name: SCHEMES[name].trains for name in ("head", "bn_bias")}

@@ -107,20 +107,17 @@ def _walk_back(own: Steps, reach: Steps, deepest: Steps, before: Steps) -> Mask:
 def against_ours(t_dw: Floats, t_dy: Floats, importance: Floats) -> dict[str, object]:
     """Importance and seconds of both for every budget. Times in seconds, shape (N,)."""
     whole = float(t_dw.sum() + t_dy.sum())
-    step = whole / RESOLUTION
-    up, down = (
-        [round_(t / step).astype(np.int64) for t in (t_dw, t_dy)] for round_ in (np.ceil, np.floor)
-    )
+    dw, dy = t_dw * (RESOLUTION / whole), t_dy * (RESOLUTION / whole)
     found: dict[str, object] = {"tensors": len(t_dw)}
     for rho in tqdm(RHOS, unit="budget", disable=None):
         steps = int(rho * RESOLUTION)
         start = time.perf_counter()
-        theirs = paper_selection(*up, importance, steps)
+        theirs = paper_selection(_up(dw), _up(dy), importance, steps)
         middle = time.perf_counter()
-        ours = select(*up, importance, steps, steps)
+        ours = select(_up(dw), _up(dy), importance, steps, steps)
         end = time.perf_counter()
-        left = int(rho * (down[0].sum() + down[1].sum()))
-        released = paper_selection(*down, importance, left)
+        left = int(rho * (_down(dw).sum() + _down(dy).sum()))
+        released = paper_selection(_down(dw), _down(dy), importance, left)
         fine = select(t_dw, t_dy, importance, rho * whole)
         found[str(rho)] = {
             "importance_ratio": _ratio(importance, theirs, ours),
@@ -132,6 +129,14 @@ def against_ours(t_dw: Floats, t_dy: Floats, importance: Floats) -> dict[str, ob
             "seconds_ratio": round((end - middle) / (middle - start), 4),
         }
     return found
+
+
+def _up(steps: Floats) -> Steps:
+    return np.ceil(steps).astype(np.int64)
+
+
+def _down(steps: Floats) -> Steps:
+    return np.floor(steps).astype(np.int64)
 
 
 def _ratio(importance: Floats, one: Mask, other: Mask) -> float:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def _measure(spec: RunSpec, out: Path, repeats: int) -> None:
         "machine": machine.describe(),
     }
     timing = _closed_timing(backend, images, labels, context)
+    timing = replace(timing, counts=backend.count_parts())
     timing.context["taken_s"] = round(time.monotonic() - start, 1)
     timing.context["solver"] = _solver_costs(timing)
     timing.save(out)

@@ -3,7 +3,7 @@ section 4), and what it will cost under a selection."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from core.files import write_text
 Cost = Literal["realisable", "paper"]
 Kind = Literal["kernel", "bias", "norm", "other"]
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,21 @@ class Counts:
         selected = set(np.flatnonzero(mask).tolist())
         return self.forward + sum(n for users, n in self.needed.items() if users & selected)
 
+    def plain(self) -> dict[str, Any]:
+        """The same as plain JSON."""
+        arrays = {key: getattr(self, key).tolist() for key in ("t_dw", "t_reach", "t_through")}
+        needed = [[sorted(users), n] for users, n in self.needed.items() if n]
+        return arrays | {"forward": self.forward, "needed": needed}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> "Counts":
+        """Back from plain JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        dw, reach, through = (
+            np.asarray(plain[k], dtype=np.float64) for k in ("t_dw", "t_reach", "t_through")
+        )
+        needed = {frozenset(users): float(n) for users, n in plain["needed"]}
+        return cls(dw, reach, through, float(plain["forward"]), needed)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -85,7 +100,8 @@ class Timing:
     """The timing profile of a model on a device, closed against the whole step.
 
     closure: |sum of parts − measured backward| / measured backward, before the parts were scaled
-    to agree. Everything else as in `Parts`.
+    to agree. counts: multiply-adds of the same step, where they were counted with it. Everything
+    else as in `Parts`.
     """
 
     tensors: tuple[Tensor, ...]
@@ -97,6 +113,7 @@ class Timing:
     spread: float
     closure: float
     context: dict[str, Any] = field(default_factory=dict)
+    counts: Counts | None = None
 
     @classmethod
     def from_parts(
@@ -144,9 +161,11 @@ class Timing:
 
     def save(self, path: Path) -> None:
         """Write the profile as JSON."""
-        content = asdict(self) | {"format": FORMAT}
+        content = asdict(replace(self, counts=None)) | {"format": FORMAT}
         for key in ("t_dw", "t_reach", "t_through"):
             content[key] = getattr(self, key).tolist()
+        if self.counts:
+            content["counts"] = self.counts.plain()
         write_text(path, json.dumps(content, indent=1))
 
     @classmethod
@@ -163,6 +182,8 @@ class Timing:
                 content[key] = np.asarray(content[key], dtype=np.float64)
                 if content[key].shape != (len(content["tensors"]),):
                     raise ValueError(f"{key} is not one number for each tensor")
+            if content["counts"]:
+                content["counts"] = Counts.from_plain(content["counts"])
             return cls(**content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(

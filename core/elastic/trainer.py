@@ -74,7 +74,7 @@ class Trainer:
         self._steps = steps_per_epoch(len(train.labels), self._training["batch"])
         self._kind = SCHEMES[self._scheme["name"]]
         self._fixed = None if self._kind.trains is None else self._kind.trains(backend.tensors)
-        self._counts = backend.count_parts()
+        self._counts = timing.counts or backend.count_parts()
         self._forward_s = timing.forward
         self._mask: Mask = np.zeros(len(backend.tensors), dtype=bool)
         self._compiled = False

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,16 @@ def test_a_branch_counts_only_where_it_serves_a_selected_tensor() -> None:
     counts = Counts(zero, zero, zero, 1000.0, shared | branch)
     of = [counts.of(np.arange(3) == k) for k in range(3)]
     assert of == [1110, 1110, 1100]
+
+
+def test_counts_come_back_from_a_saved_profile(tmp_path: Path) -> None:
+    counts = multiply_adds(batch=2)
+    timing = replace(Timing.from_parts(TENSORS, parts(), {}), counts=counts)
+    timing.save(tmp_path / "profile.json")
+    loaded = Timing.load(tmp_path / "profile.json").counts
+    assert loaded is not None
+    assert loaded.needed == counts.needed
+    assert loaded.plain() == counts.plain()
 
 
 def test_the_size_of_a_tensor_is_the_number_of_its_values() -> None:
