@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.bench import parity
-from core.bench.parity_side import FRACTIONS, OPTIMISERS, STEPS
+from core.bench.parity_side import FRACTIONS, RATES, STEPS
 from core.frameworks import FRAMEWORKS
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ def test_the_frameworks_lose_alike_weigh_alike_and_select_the_same(
 def test_what_is_compared_is_not_trivial(sides: dict[str, dict[str, Any]]) -> None:
     one = sides["torch"]
     tensors = len(one["importance"]["sgdw/update"])
-    for optimiser in OPTIMISERS:
+    for optimiser in RATES:
         losses = one["losses"][optimiser]
         assert len(losses) == STEPS
         assert len(set(losses)) == STEPS
@@ -48,7 +48,7 @@ def test_a_difference_is_found(sides: dict[str, dict[str, Any]]) -> None:
     values = one["importance"]["sgdw/weight"]
     importance = one["importance"] | {"sgdw/weight": values[::-1]}
     selections = [one["selections"][0][1:], *one["selections"][1:]]
-    other = {"losses": losses, "importance": importance, "selections": selections}
+    other = one | {"losses": losses, "importance": importance, "selections": selections}
     figures = parity.compare(one, other)
     assert figures["loss_difference"] == pytest.approx(0.01)
     assert figures["one_minus_spearman"] > 0.01

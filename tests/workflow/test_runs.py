@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -49,6 +50,47 @@ def test_drawing_again_trains_nothing(finished: Path, snakemake: Call) -> None:
     planned = snakemake(TARGET, CONFIG, "--dry-run", folder=finished).stdout
     assert set(jobs_planned(planned)) == {"figure"}
     assert snakemake(TARGET, CONFIG, folder=finished).returncode == 0
+
+
+# Other figures, about the runs of figure 15a.
+SHARED = {
+    "fig13": {"model": ["resnet50"], "vary": [{"rho": [0.5]}]},
+    "fig17a": {"schemes": ["elastic", "full", "head", "bn_bias"], "vary": [{"rho": [0.5]}]},
+    "fig18": {"vary": [{"rho": [0.5]}]},
+    "fig21a": {"vary": [{"rho": [0.5]}]},
+    "table1": {"model": ["resnet50"], "vary": [{"rho": [0.5]}]},
+    "table2": {"dataset": ["caltech_birds2011"], "targets": {}},
+}
+
+
+def test_other_kinds_of_figures_are_drawn_from_the_same_runs(
+    finished: Path, snakemake: Call, tmp_path: Path
+) -> None:
+    other = yaml.safe_load(TINY.read_text()) | {"figures": SHARED}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    words = [*(f"figures/{name}.pdf" for name in SHARED), f"--configfile={tmp_path / 'other.yaml'}"]
+    planned = snakemake(*words, "--dry-run", folder=finished).stdout
+    assert jobs_planned(planned) == {"figure": len(SHARED)}
+    done = snakemake(*words, folder=finished)
+    assert done.returncode == 0, done.stdout
+    bars = pd.read_csv(finished / "figures/fig17a.csv")
+    accuracy = bars[bars.quantity.str.contains("accuracy")].set_index("scheme").y
+    for run, scheme in (("full-seed0", "full"), ("elastic-rho0.5-seed0", "elastic")):
+        epochs = pd.read_csv(finished / TASK / run / "epochs.csv")
+        assert accuracy[scheme] == pytest.approx(100 * epochs.test_accuracy.max())
+    maps = pd.read_csv(finished / "figures/fig21a.csv")
+    assert 0 < maps["selected"].sum() < len(maps)
+
+
+def test_pytorch_trains_the_same_figure(finished: Path, snakemake: Call) -> None:
+    words = ("figures/fig15a_ego.pdf", CONFIG, "--config", "framework=torch")
+    done = snakemake(*words, folder=finished)
+    assert done.returncode == 0, done.stdout
+    run = finished / TASK.replace("tensorflow", "torch") / "elastic-rho0.5-seed0"
+    result = json.loads((run / "result.json").read_text())
+    assert "torch" in result["versions"]
+    assert result["selections"][0]["tensors"]
+    assert pd.read_csv(run / "epochs.csv")["multiply_adds"].gt(0).all()
 
 
 def test_another_budget_trains_only_the_elastic_run(
