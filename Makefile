@@ -24,7 +24,7 @@ demo: envs ## figure 15a at demo scale
 test: envs ## all tests, each half in its environment
 	@status=0; \
 	$(MAIN) pytest $(PYTEST) || status=1; \
-	$(TENSORFLOW) pytest tests/tensorflow $(PYTEST) || status=1; \
+	$(TENSORFLOW) pytest tests/tensorflow tests/runs $(PYTEST) || status=1; \
 	exit $$status
 
 test-quick: ## the tests that take seconds

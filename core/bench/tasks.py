@@ -13,7 +13,7 @@ from core.elastic.timing import Timing
 from core.frameworks import FRAMEWORKS
 from core.training import threads
 
-CLASSES, STEPS, REPEATS = 200, 1000, 9
+CLASSES, STEPS, REPEATS = 200, 1000, 5
 
 # Model, image size, batch: the demo's, and the published ones, the two largest with images of a
 # quarter of the pixels to keep a benchmark within minutes.

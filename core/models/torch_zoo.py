@@ -4,6 +4,7 @@ Nothing else in `core` knows a network's layers: the profiler reads its autograd
 read the kinds of its tensors.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +66,10 @@ def _resnet50(image_size: int) -> nn.Module:
 def _vgg16(image_size: int) -> nn.Module:
     """Without the three dense layers, as Keras' VGG16 without its top: their 120 million weights
     belong to the old prediction."""
-    network: nn.Module = torchvision("models").vgg16()
-    network.avgpool = nn.AdaptiveAvgPool2d(1)
-    network.classifier = nn.Identity()
-    return network
+    vgg = torchvision("models.vgg")
+    features = vgg.make_layers(vgg.cfgs["D"])
+    parts = {"features": features, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return nn.Sequential(OrderedDict(parts))
 
 
 def _mobilenet_v2(image_size: int) -> nn.Module:
