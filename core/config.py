@@ -102,6 +102,7 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
             _one_of(member, targets, "figure or group", ["groups", name, str(i)], files)
         _members(config, name, ())
     _check_sizes(config, files)
+    _check_pruned(config)
 
 
 def _check_figure(
@@ -149,6 +150,19 @@ def _check_sizes(config: Config, files: Sequence[Path]) -> None:
                 )
 
 
+def _check_pruned(config: Config) -> None:
+    """Raises ConfigError where PruneTrain would run on a model that has no channels to cut."""
+    for figure in figures(config).values():
+        for key in figure.runs:
+            cuts = SCHEMES[key.scheme].penalty == "group_lasso"
+            if cuts and not MODELS[key.model].convolutional:
+                raise ConfigError(
+                    f"figures.{figure.name}: scheme {key.scheme} cuts channels of convolutional "
+                    f"networks, and {MODELS[key.model].title} is none; take prunetrain_l1, or "
+                    "another model"
+                )
+
+
 def check_published(config: Config, published: Config) -> None:
     """Raises ConfigError where `scale: paper` would name a setting that is not the published one.
 
@@ -156,7 +170,7 @@ def check_published(config: Config, published: Config) -> None:
     """
     if config["scale"] != "paper":
         return
-    for section in ("stand_ins", "training", "model_training", "elastic"):
+    for section in ("stand_ins", "training", "model_training", "elastic", "prunetrain_l1"):
         # A model that the published setting does not name trains as all the others.
         added = config[section] if section == "model_training" else {}
         for key in {**published[section], **added}:

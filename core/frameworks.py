@@ -1,6 +1,8 @@
 """The frameworks that train. This table is what `framework` can be in a config."""
 
+import importlib
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,6 +13,11 @@ class Framework:
     title: str
     environment: str
     backend: str
+
+    def load(self) -> Any:
+        """The class of the backend. Imports the framework."""
+        module, _, name = self.backend.partition(":")
+        return getattr(importlib.import_module(module), name)
 
 
 FRAMEWORKS = {

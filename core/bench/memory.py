@@ -37,7 +37,8 @@ def run() -> Report:
         "peak_mib: highest resident memory of a fresh process during its first "
         f"{STEPS} steps under the selection, compilation included. above_built_mib: the same less "
         "what was resident with the network built and nothing selected: activations, gradients, "
-        "the optimiser's slots, the framework's own work space",
+        "the optimiser's slots, the framework's own work space. elastic_with_probe: the same after "
+        "a probe of the importance of all tensors in that process",
         f"elastic_rho: {RHO}, or the next tenth above smallest_rho, which is the least that leaves "
         "time for a tensor on this machine",
     ]
@@ -47,8 +48,12 @@ def run() -> Report:
 def measure(setting: str, folder: Path) -> dict[str, Any]:
     """Times in one process, so that they can be compared; memory in one for each scheme."""
     times = _side(folder, "times", setting)
+    elastic = times["masks"]["elastic"]
     masks = tqdm(times.pop("masks").items(), setting, unit="scheme", leave=False, disable=None)
     memory = {scheme: _side(folder, "peak", setting, json.dumps(mask)) for scheme, mask in masks}
+    # A run asks for the importance of all tensors before it selects, and again at every interval.
+    chosen = json.dumps(elastic)
+    memory["elastic_with_probe"] = _side(folder, "peak_with_probe", setting, chosen)
     return times | compare(times["step_s"], times["forward_s"], memory)
 
 

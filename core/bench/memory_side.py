@@ -5,6 +5,7 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ STEPS = 3
 BASELINES = ("full", "bn_bias", "head")
 
 
-def times(setting: str) -> dict[str, object]:
+def times(setting: str) -> dict[str, Any]:
     """Seconds of a step under each scheme and of the forward passes beside it, and the masks."""
     task = make_task(installed(), setting)
     smallest = smallest_rho(task.timing, "measured", "realisable")
@@ -46,7 +47,7 @@ def feasible(smallest: float) -> float:
 def _masks(task: Task, rho: float) -> dict[str, Mask]:
     """What each scheme trains."""
     timing = task.timing
-    baselines = {name: SCHEMES[name].trains for name in ("full", "bn_bias", "head")}
+    baselines = {name: SCHEMES[name].trains for name in BASELINES}
     masks = {name: np.array(trains(timing.tensors)) for name, trains in baselines.items() if trains}
     # Of random weights half the tensors would raise the loss and are never selected.
     importance = np.abs(task.backend.probe(task.images, task.labels, 0))
@@ -54,14 +55,17 @@ def _masks(task: Task, rho: float) -> dict[str, Mask]:
     return masks | {"elastic": select(timing.t_dw, timing.t_dy("realisable"), importance, budget)}
 
 
-def peak(setting: str, chosen: list[int]) -> dict[str, float]:
-    """MiB at the highest of the first steps under a selection, and above what was there before."""
+def peak(setting: str, chosen: list[int], probe: bool) -> dict[str, Any]:
+    """MiB at the highest of the first steps under a selection, and above what was there before.
+    probe: ask for the importance of all tensors first, as a run of ElasticTrainer does."""
     model, size, batch = SETTINGS[setting]
     backend = make_backend(installed(), model, size, batch)
     mask = np.isin(np.arange(len(backend.tensors)), chosen)
     images, labels = batch_for(size, batch)
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on (proc(5))
     built = _resident("VmRSS")
+    if probe:
+        backend.probe(images, labels, 0)
     backend.select(mask)
     for step in range(STEPS):
         backend.train_step(images, labels, step)
@@ -79,11 +83,14 @@ def main() -> None:
     """Write one measurement as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
-    parser.add_argument("what", choices=("times", "peak"))
+    parser.add_argument("what", choices=("times", "peak", "peak_with_probe"))
     parser.add_argument("setting")
     parser.add_argument("mask", type=json.loads, nargs="?")
     args = parser.parse_args()
-    found = times(args.setting) if args.what == "times" else peak(args.setting, args.mask)
+    if args.what == "times":
+        found: dict[str, Any] = times(args.setting)
+    else:
+        found = peak(args.setting, args.mask, probe=args.what == "peak_with_probe")
     write_text(args.out, json.dumps(found))
 
 

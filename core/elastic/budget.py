@@ -1,5 +1,6 @@
 """From the wanted share ρ of a full step to seconds for gradients and error propagation."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -31,21 +32,30 @@ def smallest_rho(timing: Timing, rule: Rule, cost: Cost) -> float:
     return 1 / 3 + cheapest / (1.5 * timing.backward)
 
 
-def check_budget(timing: Timing, rho: float, rule: Rule, cost: Cost, resolution: int) -> None:
-    """Raises BudgetError, naming the smallest ρ that works, when no tensor fits."""
+def check_budget(
+    timing: Timing,
+    rho: float,
+    rule: Rule,
+    cost: Cost,
+    resolution: int,
+    layers: Sequence[str] | None = None,
+) -> None:
+    """Raises BudgetError, naming the smallest ρ that works, when no tensor (no layer) fits.
+    layers: as in `select`."""
 
     def fits(rho: float) -> bool:
         budget = backward_budget(timing, rho, rule)
-        everything = np.ones(len(timing.t_dw))
-        return bool(select(timing.t_dw, timing.t_dy(cost), everything, budget, resolution).any())
+        alike, t_dy = np.ones(len(timing.t_dw)), timing.t_dy(cost)
+        return bool(select(timing.t_dw, t_dy, alike, budget, resolution, layers).any())
 
     if fits(rho):
         return
     thousandths = int(np.ceil(smallest_rho(timing, rule, cost) * 1000))
     while not fits(thousandths / 1000):  # the selector rounds times up
         thousandths += 1
+    what = "tensor" if layers is None else "layer"
     raise BudgetError(
-        f"elastic.rho = {rho:g} is too small for any tensor: on this device the forward pass "
+        f"elastic.rho = {rho:g} is too small for any {what}: on this device the forward pass "
         f"alone takes {timing.forward / timing.full:.3f} of a full step. "
         f"The smallest ρ that works here is {thousandths / 1000:.3f}"
     )

@@ -1,7 +1,6 @@
 """One elastic run, or one timing profile, from its spec: parts are built, results written."""
 
 import hashlib
-import importlib
 import json
 import logging
 import os
@@ -105,8 +104,8 @@ def _measure(spec: RunSpec, out: Path, repeats: int) -> None:
         "versions": backend.versions(),
         "machine": machine.describe(),
     }
-    timing = _closed_timing(backend, images, labels, context)
-    timing = replace(timing, counts=backend.count_parts())
+    counts = backend.count_parts()  # first: it refuses a network that it does not know
+    timing = replace(_closed_timing(backend, images, labels, context), counts=counts)
     timing.context["taken_s"] = round(time.monotonic() - start, 1)
     timing.context["solver"] = _solver_costs(timing)
     timing.save(out)
@@ -199,8 +198,7 @@ def make_backend(spec: RunSpec, train: Split) -> Backend:
             f"data.classes = {spec['data']['classes']}: {spec['data']['name']} in "
             f"{spec['data']['folder']} has {len(train.classes)} classes; write that number"
         )
-    module, _, name = FRAMEWORKS[spec["framework"]].backend.partition(":")
-    make: type[Backend] = getattr(importlib.import_module(module), name)
+    make: type[Backend] = FRAMEWORKS[spec["framework"]].load()
     return make(
         spec["model"],
         training,

@@ -79,11 +79,12 @@ _CORRECTIONS = {
 FREE = frozenset(
     """
     _log_softmax _log_softmax_backward_data _to_copy _unsafe_view add affine_grid_generator
-    argmax as_strided cat clone constant_pad_nd copy detach div empty eq expand flip gelu
-    gelu_backward grid_sampler_2d hardtanh hardtanh_backward lift_fresh
-    max_pool2d_with_indices max_pool2d_with_indices_backward mean mul native_batch_norm
-    native_batch_norm_backward native_layer_norm native_layer_norm_backward new_zeros
-    nll_loss_backward nll_loss_forward ones_like permute relu select select_backward slice
-    squeeze sub sum t threshold_backward transpose unsqueeze view where
+    argmax as_strided cat clone constant_pad_nd copy cudnn_batch_norm cudnn_batch_norm_backward
+    detach div empty eq expand flip gelu gelu_backward grid_sampler_2d hardtanh
+    hardtanh_backward lift_fresh max_pool2d_with_indices max_pool2d_with_indices_backward mean
+    mul native_batch_norm native_batch_norm_backward native_layer_norm
+    native_layer_norm_backward new_zeros nll_loss_backward nll_loss_forward ones_like permute
+    relu select select_backward slice squeeze sub sum t threshold_backward transpose unsqueeze
+    view where
     """.split()
 )

@@ -38,6 +38,9 @@ def groups(network: nn.Module, head: nn.Linear) -> tuple[Group, ...]:
             if node.target in seen and next(module.parameters(), None) is not None:
                 raise _unknown(node.target, f"{type(module).__name__} and used more than once")
             seen.add(node.target)
+            if isinstance(module, nn.Flatten) and _is_pooled(network, node):
+                after[node] = before[0]
+                continue
             after[node] = _through(wiring, node.target, module, before)
         elif node.target in SUMS:
             after[node] = wiring.join(node.name, before)

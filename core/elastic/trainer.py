@@ -76,6 +76,7 @@ class Trainer:
         self._fixed = None if self._kind.trains is None else self._kind.trains(backend.tensors)
         self._counts = timing.counts or backend.count_parts()
         self._forward_s = timing.forward
+        self._smaller = False  # the network was cut, and not measured since
         self._mask: Mask = np.zeros(len(backend.tensors), dtype=bool)
         self._compiled = False
         self._stop = Stop()
@@ -89,8 +90,10 @@ class Trainer:
         the loss is no longer a number, BudgetError when no tensor fits the budget.
         """
         if self._fixed is None:
-            settings = (self._scheme[k] for k in ("rho", "budget", "cost", "resolution"))
-            check_budget(self._timing, *settings)
+            rho, rule, cost, resolution = (
+                self._scheme[k] for k in ("rho", "budget", "cost", "resolution")
+            )
+            check_budget(self._timing, rho, rule, cost, resolution, self._layers())
         self._resume()
         epochs = self._training["epochs"]
         if self.progress.epoch < epochs:
@@ -165,6 +168,8 @@ class Trainer:
                 f"the test loss is {loss} after epoch {progress.epoch + 1}; "
                 "lower training.optimiser.learning_rate"
             )
+        if self._smaller:
+            self._measure_pruned()  # here, where no time counts
         row = self._row(loss, correct)
         progress.rows.append(row)
         progress.epoch, progress.batch, progress.current = progress.epoch + 1, 0, {}
@@ -220,12 +225,10 @@ class Trainer:
         importance = self._importance()
         budget = backward_budget(timing, spec["rho"], spec["budget"])
         t_dy = timing.t_dy(spec["cost"])
-        layers = [t.layer for t in timing.tensors] if spec["granularity"] == "layer" else None
-        mask = select(timing.t_dw, t_dy, importance, budget, spec["resolution"], layers)
+        mask = select(timing.t_dw, t_dy, importance, budget, spec["resolution"], self._layers())
         if not mask.any():
-            # Every tensor that fits would raise the loss; the prediction layer is the safe one.
             log.warning("no tensor within the budget has positive importance; training the head")
-            mask = np.array(prediction_layer(self._backend.tensors))
+            mask = self._harmless(t_dy, budget)
         self.progress.selections.append(
             {
                 "epoch": epoch + 1,
@@ -235,6 +238,22 @@ class Trainer:
             }
         )
         return mask
+
+    def _harmless(self, t_dy: Floats, budget: float) -> Mask:
+        """What of the prediction layer fits, where every tensor that fits would raise the loss;
+        without even that, the most tensors that do fit: a step trains something."""
+        head = np.array(prediction_layer(self._backend.tensors), dtype=np.float64)
+        resolution, layers = self._scheme["resolution"], self._layers()
+        for wanted in (head, np.ones(len(head))):
+            mask = select(self._timing.t_dw, t_dy, wanted, budget, resolution, layers)
+            if mask.any():
+                break
+        return mask
+
+    def _layers(self) -> list[str] | None:
+        """The layer of each tensor, where layers are selected as one."""
+        whole = self._scheme["granularity"] == "layer"
+        return [t.layer for t in self._timing.tensors] if whole else None
 
     def _importance(self) -> Floats:
         """The scheme's importance of every tensor, averaged over the probe batches."""
@@ -283,7 +302,7 @@ class Trainer:
         )
         if channels:
             self._compiled = False
-            self._measure_pruned()
+            self._smaller = True
 
     def _measure_pruned(self) -> None:
         """Count and time the forward pass of the network as it is now."""
@@ -291,6 +310,7 @@ class Trainer:
         images, labels = _gather(self._train, np.arange(self._training["batch"]))
         _, forwards = self._backend.time_step(images, labels, 3)
         self._forward_s = float(np.median(forwards))
+        self._smaller = False
 
     def _use(self, mask: Mask) -> None:
         if not np.array_equal(mask, self._mask):
@@ -315,7 +335,7 @@ class Trainer:
         self._backend.load_state(arrays)
         if self._kind.penalty == "group_lasso":
             self._backend.set_penalty(self.progress.penalty)
-            self._measure_pruned()
+            self._smaller = any(each["channels"] for each in self.progress.prunings)
         elif self._kind.penalty == "l1":
             self._backend.set_penalty(self._scheme["penalty"])
         self._warm_up()

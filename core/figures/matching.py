@@ -30,8 +30,8 @@ def matched(entry: Mapping[str, Any], runs: Sequence[Run], settings: Settings) -
 
 
 def _check_alike(runs: Sequence[Run]) -> None:
-    """Scale and device are one: times of different machines say nothing side by side."""
-    for what in ("scale", "device"):
+    """Scale, device and framework are one: times of different ones say nothing side by side."""
+    for what in ("scale", "device", "framework"):
         found = {getattr(run, what): run.folder for run in runs}
         if len(found) > 1:
             each = "; ".join(f"{value} ({folder})" for value, folder in found.items())

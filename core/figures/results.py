@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import DataError
+from core.frameworks import FRAMEWORKS
 from core.results import TRAINING_SECONDS
 
 # Seconds of an epoch. Their sum is its training time; preparing images counts, as in the paper.
@@ -22,6 +23,7 @@ TIMINGS = ("measured", "emulated", "simulated")
 SPEC_KEYS = (
     "scale",
     "seed",
+    "framework",
     "device.name",
     "device.title",
     "device.timing",
@@ -79,6 +81,12 @@ class Run:
     def timing(self) -> str:
         """What its times are: measured, emulated or simulated."""
         return str(self.spec["device"]["timing"])
+
+    @property
+    def framework(self) -> str:
+        """Title of the framework that trained it."""
+        name = str(self.spec["framework"])
+        return FRAMEWORKS[name].title if name in FRAMEWORKS else name
 
     @property
     def device(self) -> str:

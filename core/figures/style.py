@@ -191,8 +191,8 @@ def provenance(runs: Sequence[Run], stood_in: Mapping[str, str], published: str)
     """Where the numbers come from, as lines for the face of a figure.
 
     `stood_in` maps each published name that the figure is about to the one that ran, `published`
-    is its published device. The runs share scale and device. Times of several kinds are told
-    apart by scheme.
+    is its published device. The runs share scale, device and framework. Times of several kinds are
+    told apart by scheme.
     """
     scale = runs[0].scale
     kinds = {t: [label(r.scheme, r.rho) for r in runs if r.timing == t] for t in TIMINGS}
@@ -202,7 +202,7 @@ def provenance(runs: Sequence[Run], stood_in: Mapping[str, str], published: str)
     else:
         times = [f"times {timing}: {', '.join(names)}" for timing, names in kinds.items()]
     setting = "published setting" if scale == "paper" else f"{scale} scale"
-    origin = [setting, _device(runs[0], published), *times]
+    origin = [setting, runs[0].framework, _device(runs[0], published), *times]
     replaced: dict[str, list[str]] = {}
     for name, ran in stood_in.items():
         replaced.setdefault(human(ran), []).append(human(name))

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Model:
     """title: name on figures. weights: entry of the data catalog with its published weights, by
-    framework. size_multiple: image sizes must be multiples of this many pixels."""
+    framework. size_multiple: image sizes must be multiples of this many pixels. convolutional:
+    built of convolutions, whose channels PruneTrain can cut out."""
 
     title: str
     weights: Mapping[str, str]
     size_multiple: int = 1
+    convolutional: bool = True
 
 
 def _same(weights: str) -> dict[str, str]:
@@ -32,5 +34,5 @@ MODELS = {
     "resnet50": Model("ResNet50", _own("resnet50")),
     "vgg16": Model("VGG16", _own("vgg16")),
     "mobilenet_v2": Model("MobileNetV2", _own("mobilenet_v2")),
-    "vit_b16": Model("ViT-B/16", _own("vit_b16"), size_multiple=16),
+    "vit_b16": Model("ViT-B/16", _own("vit_b16"), size_multiple=16, convolutional=False),
 }

@@ -130,7 +130,7 @@ def build(name: str, image_size: int, weights: Path | None) -> tuple[tf.keras.Mo
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise DataError(
                 f"weights in {weights} do not fit {name} ({error}); delete the folder and fetch "
-                f"them again: python -m core fetch {name} --out {weights}"
+                f"them again: python -m core fetch {weights.name} --out {weights}"
             ) from None
     return model, network
 

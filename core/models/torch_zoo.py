@@ -112,7 +112,7 @@ def build(name: str, image_size: int, weights: Path | None) -> tuple[nn.Module, 
             reason = shorten(str(error), 400, placeholder=" …")  # may name every array
             raise DataError(
                 f"weights in {weights} do not fit {name} ({reason}); delete the folder and fetch "
-                f"them again: python -m core fetch {name} --out {weights}"
+                f"them again: python -m core fetch {weights.name} --out {weights}"
             ) from None
     return module, network
 

@@ -18,3 +18,5 @@ def export(threads: dict[str, int]) -> None:
     # How long a thread of PyTorch spins while it waits for the others. By default for milliseconds,
     # so that a step took four times as long where another process wants the same core.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Without it, PyTorch refuses deterministic matrix products on an NVIDIA GPU.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -600,3 +600,24 @@ def test_the_defaults_of_the_schema_are_those_of_the_shipped_configuration(
 ) -> None:
     shipped = {k: v for k, v in demo.items() if k not in ("stand_ins", "figures", "groups")}
     assert defaults(schema.load("config")) == shipped
+
+
+def test_prunetrain_on_a_network_without_convolutions_is_refused_before_anything_trains(
+    demo: settings.Config,
+) -> None:
+    demo["stand_ins"]["resnet50"] = "vit_b16"
+    with pytest.raises(
+        ConfigError, match=r"figures\.fig17a: scheme prunetrain cuts channels of .*"
+    ):
+        settings.check(demo, [], DEVICES)
+
+
+@pytest.mark.parametrize("key", ["granularity", "cost", "budget", "probe_batches"])
+def test_at_paper_scale_the_selector_is_the_published_one(demo: settings.Config, key: str) -> None:
+    published = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
+    sections = ("training", "stand_ins", "model_training", "elastic", "prunetrain_l1")
+    paper = demo | {name: demo[name] | published[name] for name in sections} | {"scale": "paper"}
+    settings.check_published(paper, published)
+    paper["elastic"][key] = "another"
+    with pytest.raises(ConfigError, match=rf"elastic\.{key} is 'another', published: "):
+        settings.check_published(paper, published)

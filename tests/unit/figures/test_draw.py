@@ -82,7 +82,7 @@ def test_face_says_scale_device_stand_ins_and_kind_of_times(
     entry: dict[str, Any], four_runs: list[Path], stand_ins: dict[str, str]
 ) -> None:
     assert face(entry, four_runs, stand_ins) == (
-        "demo scale · this host, Intel Xeon Processor @ 2.10GHz, in place of Jetson TX2 "
+        "demo scale · TensorFlow this host, Intel Xeon Processor @ 2.10GHz, in place of Jetson TX2 "
         "times measured EfficientNet-Lite0 in place of ResNet50 · elpv in place of CUB-200-2011"
     )
 
@@ -98,7 +98,10 @@ def test_published_setting_on_a_board_has_no_stand_ins(
     }
     folders = [make_run(scheme, **published) for scheme in entry["schemes"]]
     same = {"caltech_birds2011": "caltech_birds2011", "resnet50": "resnet50"}
-    assert face(entry, folders, same) == "published setting · NVIDIA Jetson TX2 · times simulated"
+    assert (
+        face(entry, folders, same)
+        == "published setting · TensorFlow · NVIDIA Jetson TX2 · times simulated"
+    )
 
 
 @pytest.mark.parametrize(

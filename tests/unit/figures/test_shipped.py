@@ -75,7 +75,7 @@ def test_published_setting_is_drawn_without_stand_ins(
         runs = [read_run(folder) for folder in folders]
         picture, table = compose(figure.entry, runs, Settings(config["stand_ins"], testing=True))
     note = picture.texts[-1].get_text()
-    assert note.startswith("published setting · NVIDIA Jetson TX2 · times measured")
+    assert note.startswith("published setting · TensorFlow · NVIDIA Jetson TX2 · times measured")
     assert "in place of" not in note
     draw(name, figure.entry, folders, config["stand_ins"], config["time_axis"], out)
     if name == "fig19b":
