@@ -74,7 +74,7 @@ def _plot(axes: Axes, selected: Map, colour: str) -> None:
         axes.broken_barh(spans, (row + 0.55, 0.9), facecolor=colour, linewidth=0)
     axes.set_xlim(0.5, tensors + 0.5)
     axes.set_ylim(epochs + 0.5, 0.5)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     axes.grid(visible=False)
     axes.set_xlabel(f"Tensor, from the input (1) to the output ({tensors})")
     axes.set_ylabel("Epoch")

@@ -94,7 +94,7 @@ def test_weights_that_do_not_fit_are_refused_with_what_to_do(
         keras_zoo.build(published.name, 96, tmp_path)
     text = str(refused.value)
     assert text.startswith(f"weights in {tmp_path} do not fit {published.name} (")
-    assert f"python -m core fetch {published.name} --out {tmp_path}" in text
+    assert f"python -m core fetch {tmp_path.name} --out {tmp_path}" in text
 
 
 def test_weights_of_another_size_of_the_family_are_refused(published: Published) -> None:

@@ -59,7 +59,13 @@ SHARED = {
     "fig18": {"vary": [{"rho": [0.5]}]},
     "fig21a": {"vary": [{"rho": [0.5]}]},
     "table1": {"model": ["resnet50"], "vary": [{"rho": [0.5]}]},
-    "table2": {"dataset": ["caltech_birds2011"], "targets": {}},
+    "speedup": {
+        "kind": "speedup_table",
+        "dataset": ["caltech_birds2011"],
+        "model": ["resnet50"],
+        "device": "jetson_tx2",
+        "schemes": ["elastic", "full", "head", "bn_bias"],
+    },
 }
 
 
