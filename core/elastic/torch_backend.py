@@ -44,9 +44,6 @@ class TorchBackend:
         threads: dict[str, int],
         penalty: Penalty | None = None,
     ) -> None:
-        # As TensorFlow does: numbers too small for a float's full precision become zero. Processors
-        # take many times as long for them, and a confident network's gradients are full of them.
-        torch.set_flush_denormal(True)
         torch.set_num_threads(threads["intra_op"])
         torch.use_deterministic_algorithms(True)
         # Nothing here reads memory before it is written, and filling it first takes time.
