@@ -38,7 +38,7 @@ def test_a_rho_below_the_smallest_is_infeasible_and_the_others_are_measured(task
     found = realised.shares(dataclasses.replace(task, timing=slow))
     assert found["0.4"] == {"infeasible": True}
     assert found["forward_share"] == pytest.approx(0.45)
-    assert 0.45 < found["smallest_rho"] < 0.5
+    assert 0.45 <= found["smallest_rho"] < 0.5  # rounded
     assert found["0.7"]["tensors"] > 0
     assert found["0.7"]["predicted"] <= 0.7
 
