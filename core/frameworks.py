@@ -1,6 +1,7 @@
 """The frameworks that train. This table is what `framework` can be in a config."""
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,3 +27,8 @@ FRAMEWORKS = {
     ),
     "torch": Framework("PyTorch", "main", "core.elastic.torch_backend:TorchBackend"),
 }
+
+
+def installed() -> str:
+    """The framework of this environment; each has one, called as its package is."""
+    return next(name for name in FRAMEWORKS if importlib.util.find_spec(name))

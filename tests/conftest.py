@@ -6,7 +6,6 @@ is imported: tests beside other work would take several times as long.
 """
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,14 @@ from core.data.catalog import Entry, Fraction, Local
 from core.data.fetch import fetch_entry
 from core.elastic import run as elastic_run
 from core.elastic.timing import Timing
+from core.frameworks import installed
 from core.spec import RunSpec
 from core.training import threads
 
 threads.export(threads.resolve({"intra_op": 0, "inter_op": 0}))
 
 SIZE, BATCH = 32, 8
-FRAMEWORK = "torch" if find_spec("torch") else "tensorflow"
+FRAMEWORK = installed()
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,11 @@ import numpy as np
 from tqdm import tqdm
 
 from core.bench import Report
-from core.bench.tasks import SETTINGS, installed, make_backend
+from core.bench.tasks import SETTINGS, make_backend
 from core.elastic.backend import Backend
 from core.elastic.schemes import SCHEMES
 from core.elastic.timing import Counts
+from core.frameworks import installed
 
 SIZE = 224
 

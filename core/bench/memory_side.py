@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from core.bench.tasks import SETTINGS, Task, batch_for, installed, make_backend, make_task
+from core.bench.tasks import SETTINGS, Task, batch_for, make_backend, make_task
 from core.elastic.budget import backward_budget, smallest_rho
 from core.elastic.schemes import SCHEMES
 from core.elastic.selector import Mask, select
 from core.files import write_text
+from core.frameworks import installed
 
 RHO = 0.4  # of the published comparison of models (Figure 19)
 STEPS = 3

@@ -4,9 +4,10 @@ import numpy as np
 from tqdm import tqdm
 
 from core.bench import Report
-from core.bench.tasks import SETTINGS, Task, installed, make_task
+from core.bench.tasks import SETTINGS, Task, make_task
 from core.elastic.budget import backward_budget, smallest_rho
 from core.elastic.selector import select
+from core.frameworks import installed
 
 BUDGETS = (0.4, 0.5, 0.7)
 

@@ -8,7 +8,8 @@ import numpy as np
 from tqdm import tqdm
 
 from core.bench import Report
-from core.bench.tasks import Task, installed, make_task
+from core.bench.tasks import Task, make_task
+from core.frameworks import installed
 from core.training.snapshot import Snapshot, Snapshots
 
 # Steps of an epoch and minutes between snapshots, as config/config.yaml and paper.yaml have them.

@@ -4,8 +4,9 @@ import numpy as np
 from tqdm import tqdm
 
 from core.bench import Report
-from core.bench.tasks import SETTINGS, Task, installed, make_task
+from core.bench.tasks import SETTINGS, Task, make_task
 from core.elastic.selector import Mask
+from core.frameworks import installed
 
 SELECTIONS = 20
 

@@ -1,38 +1,31 @@
 """One elastic run, or one timing profile, from its spec: parts are built, results written."""
 
 import hashlib
-import json
 import logging
-import os
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from core import machine, results
 from core.data.images import Split, open_split
-from core.elastic.backend import Backend, Images, Labels
+from core.data.manifest import entry_of
+from core.elastic.backend import Backend
+from core.elastic.measuring import closed_timing
 from core.elastic.schemes import SCHEMES
 from core.elastic.selector import select
 from core.elastic.timing import Timing
 from core.elastic.trainer import Trainer, steps_per_epoch
 from core.errors import ConfigError, DataError
-from core.files import exclusive
 from core.frameworks import FRAMEWORKS
 from core.spec import RunSpec
-from core.training import threads
+from core.training import run_folder, threads
+from core.training.alone import alone_on
 from core.training.events import EventLog
 from core.training.snapshot import Snapshots
 
 log = logging.getLogger(__name__)
-
-# A profile is measured again when its parts miss the measured backward pass by more than this.
-CLOSES, ATTEMPTS = 0.1, 3
 
 # Time steps of the selector whose cost a profile records.
 RESOLUTIONS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
@@ -43,8 +36,8 @@ def run(spec: RunSpec, out: Path) -> None:
 
     A finished run is left as it is. Raises the errors of `Trainer.run` and of its files.
     """
-    with alone_on(spec):
-        if _finished(spec, out):
+    with alone_on(spec["device"]["name"]):
+        if run_folder.is_finished(out, lambda: identity(spec)):
             log.info("%s is finished already", out)
         else:
             _train(spec, out)
@@ -56,7 +49,7 @@ def _train(spec: RunSpec, out: Path) -> None:
     train, test = (open_split(Path(spec["data"]["folder"]), part) for part in ("train", "test"))
     backend = make_backend(spec, train)
     _check_profile(timing, spec, backend)
-    snapshots, events = Snapshots(snapshot_folder(out), name), EventLog(out / "tensorboard")
+    snapshots, events = Snapshots(run_folder.snapshots(out), name), EventLog(out / "tensorboard")
     origin = results.origin(backend.versions())
     progress = Trainer(spec, backend, train, test, timing, snapshots, events, origin).run()
     last = progress.legs[-1]
@@ -79,7 +72,7 @@ def _train(spec: RunSpec, out: Path) -> None:
 def profile(spec: RunSpec, out: Path, repeats: int) -> None:
     """Measure the timing profile of the spec's model on this device and write it as JSON."""
     missing = not out.exists()
-    with alone_on(spec):
+    with alone_on(spec["device"]["name"]):
         if missing and out.exists():
             log.info("%s was measured by another process meanwhile", out)
         else:
@@ -105,7 +98,7 @@ def _measure(spec: RunSpec, out: Path, repeats: int) -> None:
         "machine": machine.describe(),
     }
     counts = backend.count_parts()  # first: it refuses a network that it does not know
-    timing = replace(_closed_timing(backend, images, labels, context), counts=counts)
+    timing = replace(closed_timing(backend, images, labels, repeats, context), counts=counts)
     timing.context["taken_s"] = round(time.monotonic() - start, 1)
     timing.context["solver"] = _solver_costs(timing)
     timing.save(out)
@@ -136,25 +129,6 @@ def _solver_costs(timing: Timing) -> list[dict[str, float]]:
     return found
 
 
-def _closed_timing(
-    backend: Backend, images: Images, labels: Labels, context: dict[str, Any]
-) -> Timing:
-    """Measure until the parts agree with the whole; of what a busy machine gives, the best."""
-    timings: list[Timing] = []
-    for _ in range(ATTEMPTS):
-        parts = backend.time_parts(images, labels, context["repeats"])
-        timings.append(Timing.from_parts(backend.tensors, parts, context))
-        if timings[-1].closure <= CLOSES:
-            return timings[-1]
-        log.info("parts miss the backward pass by %.1f %%", 100 * timings[-1].closure)
-    best = min(timings, key=lambda timing: timing.closure)
-    log.warning(
-        "the timing profile does not close within %.0f %%: something else keeps this device busy; "
-        "delete the profile and measure again when it is quiet", 100 * CLOSES,
-    )  # fmt: skip
-    return best
-
-
 def _check_profile(timing: Timing, spec: RunSpec, backend: Backend) -> None:
     """Raises DataError for a profile of something else; warns of one of another machine."""
     training = spec["training"]
@@ -172,15 +146,6 @@ def _check_profile(timing: Timing, spec: RunSpec, backend: Backend) -> None:
                 "timing profile %s was measured on another machine (%s: %s, here %s); delete it "
                 "to measure this one", spec["profile"], key, there[key], here[key],
             )  # fmt: skip
-
-
-@contextmanager
-def alone_on(spec: RunSpec) -> Iterator[None]:
-    """Hold the device: what runs beside a measurement spoils it. A second process waits, and so
-    does one of a Snakemake whose predecessor was killed and left its trainer behind."""
-    name = f"edge-training-{os.getuid()}-{spec['device']['name']}.lock"
-    with exclusive(Path(tempfile.gettempdir()) / name):
-        yield
 
 
 def make_backend(spec: RunSpec, train: Split) -> Backend:
@@ -213,31 +178,10 @@ def make_backend(spec: RunSpec, train: Split) -> Backend:
 def identity(spec: RunSpec) -> str:
     """What a snapshot must agree with to be used: the spec, the data, the weights and, where it
     decides what is trained, the timing profile."""
-    parts = [spec.digest, *(_entry(Path(spec[k][v])) for k, v in _FOLDERS if spec[k][v])]
+    parts = [spec.digest, *(entry_of(Path(spec[k][v])) for k, v in _FOLDERS if spec[k][v])]
     if SCHEMES[spec["scheme"]["name"]].trains is None:
         parts.append(hashlib.sha256(Path(spec["profile"]).read_bytes()).hexdigest())
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 _FOLDERS = (("data", "folder"), ("model", "weights"))
-
-
-def _entry(folder: Path) -> str:
-    """Digest of the catalog entry that a folder was fetched by. Raises DataError."""
-    try:
-        return str(json.loads((folder / "manifest.json").read_text())["entry"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} was not fetched, or is damaged ({error}); fetch it") from None
-
-
-def snapshot_folder(out: Path) -> Path:
-    """Beside the run's folder, where no rule writes."""
-    return out.with_name(out.name + ".snapshots")
-
-
-def _finished(spec: RunSpec, out: Path) -> bool:
-    try:
-        result: dict[str, Any] = json.loads((out / "result.json").read_text())
-        return bool(result["identity"] == identity(spec)) and (out / "epochs.csv").exists()
-    except (OSError, ValueError, KeyError, DataError):
-        return False

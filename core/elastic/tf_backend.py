@@ -1,7 +1,6 @@
 """ElasticTrainer's backend in TensorFlow 2.15 with Keras networks."""
 
 import gc
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,21 +10,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from core import machine
 from core.elastic import channels, tf_counting, tf_graph, tf_prune, tf_trace
 from core.elastic.backend import Images, Labels, State
+from core.elastic.measuring import in_turns, parts_of
+from core.elastic.pruning import Prunable, friction
 from core.elastic.schemes import Metric, Penalty
 from core.elastic.selector import Floats, Mask
 from core.elastic.tf_optimisers import optimiser
 from core.elastic.timing import Counts, Parts, Tensor
 from core.models import keras_zoo
 
-WARM_UP = 2
 
-
-class TensorFlowBackend:
+class TensorFlowBackend(Prunable):
     """See `core.elastic.backend.Backend`.
 
     Randomness (augmentation, dropout) is a function of seed and step, so a resumed run needs no
@@ -102,19 +100,18 @@ class TensorFlowBackend:
         self, images: Images, labels: Labels, repeats: int
     ) -> tuple[list[float], list[float]]:
         with self._untouched():
-            steps, forwards = _seconds(self._runs(images, labels), repeats)
+            steps, forwards = in_turns(self._runs(images, labels), repeats)
         return steps, forwards
 
     def time_parts(self, images: Images, labels: Labels, repeats: int) -> Parts:
         self.select(np.ones(len(self.tensors), dtype=bool))
         runs = self._runs(images, labels)
         with self._untouched():
-            steps, forwards = _seconds(runs, repeats)
+            steps, forwards = in_turns(runs, repeats)
             seconds = tf_trace.trace(runs[0], repeats)
         bare = tf_trace.trace(runs[1], repeats)
-        low, middle, high = np.percentile(steps, [25, 50, 75])
-        dw, reach, through = self._split(self._selected_step(), seconds, self._forward, bare)
-        return Parts(dw, reach, through, float(np.median(forwards)), middle, (high - low) / middle)
+        split = self._split(self._selected_step(), seconds, self._forward, bare)
+        return parts_of(steps, forwards, *split)
 
     def count_parts(self) -> Counts:
         everything = self._compile(self._full_step, self._batch)
@@ -137,23 +134,12 @@ class TensorFlowBackend:
             return sum(float(tf.reduce_sum(tf.abs(v))) for v in self._selected() if _is_kernel(v))
         return channels.penalty(self._groups, self._arrays())
 
-    def prune(self, threshold: float, multiple: int = 1) -> int:
-        alive = channels.alive(self._groups, self._arrays(), threshold, multiple)
-        dead = channels.count(self._kept) - channels.count(alive)
-        if dead:
-            self._keep(alive)
-        return dead
-
     def state(self) -> State:
-        kept = {f"kept/{name}": places for name, places in self._kept.items()}
-        return {name: v.numpy() for name, v in self._changing(self._slotted).items()} | kept
+        found = {name: v.numpy() for name, v in self._changing(self._slotted).items()}
+        return self._with_kept(found)
 
     def load_state(self, state: State) -> None:
-        kept = {k.removeprefix("kept/"): v for k, v in state.items() if k.startswith("kept/")}
-        state = {name: v for name, v in state.items() if not name.startswith("kept/")}
-        places = channels.places(kept, self._kept)
-        if channels.count(places) < channels.count(self._kept):
-            self._keep(places)
+        state = self._cut_to(state)
         slots = [int(name.rsplit("/", 1)[1]) for name in state if name.startswith("slot/")]
         if any(i >= len(self.tensors) for i in slots):
             raise ValueError("the state belongs to a network with more tensors")
@@ -207,8 +193,8 @@ class TensorFlowBackend:
 
     def _shrinkage(self) -> tf.Tensor:
         """By how much the norm of every channel falls after the update that comes next."""
-        momentum = self._settings["momentum"] if self._settings["name"] == "sgdw" else 0.0
-        return self._coefficient * self._optimiser._decayed_lr(tf.float32) / (1 - momentum)
+        rate = self._optimiser._decayed_lr(tf.float32)
+        return self._coefficient * rate / friction(self._settings)
 
     def _importance(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Any:
         before = [tf.identity(v) for v in self._variables]
@@ -285,7 +271,6 @@ class TensorFlowBackend:
         self._step = self._probe = None
 
     def _keep(self, kept: channels.Kept) -> None:
-        """Go on with these channels of those that there are now."""
         arrays = channels.cut(self._groups, kept, self._arrays())
         slots = {
             slot: channels.cut(self._groups, kept, self._slot_arrays(slot))
@@ -308,7 +293,6 @@ class TensorFlowBackend:
         gc.collect()  # of the larger network, whose graphs hold cycles
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        """Every array of the network and the prediction layer by name."""
         everything = tf_prune.weights_of(self._network, self._head)
         return {name: v.numpy() for name, v in everything.items()}
 
@@ -399,20 +383,6 @@ def _rotations(angles: tf.Tensor, size: int) -> tf.Tensor:
     x = centre - (cos * centre - sin * centre)
     y = centre - (sin * centre + cos * centre)
     return tf.stack([cos, -sin, x, sin, cos, y, zero, zero], axis=1)
-
-
-def _seconds(runs: list[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Seconds of each repeat of each run. They take turns, so that a machine that slows down
-    meanwhile slows all of them alike."""
-    taken: list[list[float]] = [[] for _ in runs]
-    turns = tqdm(range(WARM_UP + repeats), "timing", unit="step", leave=False, disable=None)
-    for repeat in turns:
-        for run, seconds in zip(runs, taken, strict=True):
-            start = time.perf_counter()
-            run()
-            if repeat >= WARM_UP:
-                seconds.append(time.perf_counter() - start)
-    return taken
 
 
 def _add_up(

@@ -1,7 +1,6 @@
 """ElasticTrainer's backend in PyTorch. Autograd leaves out what no selected tensor needs."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,16 +17,16 @@ from tqdm import tqdm
 from core import machine
 from core.elastic import channels, torch_counting, torch_graph, torch_prune
 from core.elastic.backend import Images, Labels, State
+from core.elastic.measuring import WARM_UP, in_turns, parts_of, wall_clock
+from core.elastic.pruning import Prunable, friction
 from core.elastic.schemes import Metric, Penalty
 from core.elastic.selector import Floats, Mask
 from core.elastic.timing import Counts, Parts, Tensor
 from core.elastic.torch_optimisers import optimiser
 from core.models import torch_zoo
 
-WARM_UP = 2
 
-
-class TorchBackend:
+class TorchBackend(Prunable):
     """See `core.elastic.backend.Backend`.
 
     Randomness (augmentation, dropout) is a function of seed and step, so a resumed run needs no
@@ -105,27 +104,26 @@ class TorchBackend:
         if metric == "weight":
             return _numbers(p.detach().abs().sum() for p in self._parameters)
         everything = list(range(len(self._parameters)))
-        with self._untouched(), self._all_selected():
+        with self._untouched() as before, self._all_selected():
             gradients = self._gradients(self._loss(images, labels, step)[0], everything)
             if metric == "gradient":
                 return _numbers(g.abs().sum() for g in gradients)
-            before = [p.detach().clone() for p in self._parameters]
             self._update(everything, gradients)
-            after = zip(gradients, self._parameters, before, strict=True)
-            return _numbers(-(g * (p.detach() - b)).sum() for g, p, b in after)
+            moved = (p.detach() - before[f"tensor/{i}"] for i, p in enumerate(self._parameters))
+            return _numbers(-(g * d).sum() for g, d in zip(gradients, moved, strict=True))
 
     def time_step(
         self, images: Images, labels: Labels, repeats: int
     ) -> tuple[list[float], list[float]]:
         with self._untouched():
-            steps, forwards = self._seconds(images, labels, repeats)
+            steps, forwards = in_turns(self._runs(images, labels), repeats, self._stopwatch)
         return steps, forwards
 
     def time_parts(self, images: Images, labels: Labels, repeats: int) -> Parts:
         self.select(np.ones(len(self.tensors), dtype=bool))
         n = len(self.tensors)
         with self._untouched():
-            steps, forwards = self._seconds(images, labels, repeats)
+            steps, forwards = in_turns(self._runs(images, labels), repeats, self._stopwatch)
             update = self._update_seconds(images, labels, repeats)
             found = torch_graph.operations(self._loss(images, labels, 0)[0], self._parameters)
             passes = tqdm(range(repeats), "parts", unit="pass", leave=False, disable=None)
@@ -134,9 +132,7 @@ class TorchBackend:
             np.median([getattr(r, part) for r in rounds], axis=0)
             for part in ("dw", "reach", "through")
         )
-        low, middle, high = np.percentile(steps, [25, 50, 75])
-        forward = float(np.median(forwards))
-        return Parts(dw + update, reach, through, forward, middle, (high - low) / middle)
+        return parts_of(steps, forwards, dw + update, reach, through)
 
     def count_parts(self) -> Counts:
         images = np.zeros((self._batch, self._size, self._size, 3), np.uint8)
@@ -157,24 +153,13 @@ class TorchBackend:
             return sum(float(self._parameters[i].detach().abs().sum()) for i in chosen)
         return channels.penalty(self._groups, self._arrays())
 
-    def prune(self, threshold: float, multiple: int = 1) -> int:
-        alive = channels.alive(self._groups, self._arrays(), threshold, multiple)
-        dead = channels.count(self._kept) - channels.count(alive)
-        if dead:
-            self._keep(alive)
-        return dead
-
     def state(self) -> State:
         found: State = {name: v.cpu().numpy().copy() for name, v in self._changing().items()}
         found["iterations"] = np.array(self._done, np.int64)
-        return found | {f"kept/{name}": places for name, places in self._kept.items()}
+        return self._with_kept(found)
 
     def load_state(self, state: State) -> None:
-        kept = {k.removeprefix("kept/"): v for k, v in state.items() if k.startswith("kept/")}
-        state = {name: v for name, v in state.items() if not name.startswith("kept/")}
-        places = channels.places(kept, self._kept)
-        if channels.count(places) < channels.count(self._kept):
-            self._keep(places)
+        state = self._cut_to(state)
         slotted = {int(name.rsplit("/", 1)[1]) for name in state if name.startswith("slot/")}
         if not slotted <= set(range(len(self.tensors))):
             raise ValueError("the state belongs to a network with more tensors")
@@ -219,8 +204,8 @@ class TorchBackend:
 
     def _shrink(self, chosen: list[int]) -> None:
         """The proximal step of the group lasso, after an update."""
-        momentum = self._settings["momentum"] if self._settings["name"] == "sgdw" else 0.0
-        amount = self._coefficient * self._optimiser.rate(self._done - 1) / (1 - momentum)
+        rate = self._optimiser.rate(self._done - 1)
+        amount = self._coefficient * rate / friction(self._settings)
         weights = torch_prune.weights_of(self._network, self._head)
         torch_prune.shrink(self._groups, weights, amount, {self.tensors[i].name for i in chosen})
 
@@ -245,24 +230,12 @@ class TorchBackend:
 
     # Timing.
 
-    def _seconds(self, images: Images, labels: Labels, repeats: int) -> list[list[float]]:
-        """Seconds of each repeat of a step and of a forward pass. They take turns, so that a
-        machine that slows down meanwhile slows both alike."""
-
-        def step() -> None:
-            self.train_step(images, labels, 0)
-
-        def forward() -> None:
-            float(self._loss(images, labels, 0)[0].detach())
-
-        taken: list[list[float]] = [[], []]
-        turns = tqdm(range(WARM_UP + repeats), "timing", unit="step", leave=False, disable=None)
-        for repeat in turns:
-            for run, seconds in zip((step, forward), taken, strict=True):
-                time_taken = self._stopwatch(run)
-                if repeat >= WARM_UP:
-                    seconds.append(time_taken)
-        return taken
+    def _runs(self, images: Images, labels: Labels) -> list[Callable[[], object]]:
+        """A step under the selection and a forward pass, each until its result is there."""
+        return [
+            lambda: self.train_step(images, labels, 0),
+            lambda: float(self._loss(images, labels, 0)[0].detach()),
+        ]
 
     def _update_seconds(self, images: Images, labels: Labels, repeats: int) -> Floats:
         """Seconds of the update of each tensor: of all together, by their sizes."""
@@ -277,11 +250,13 @@ class TorchBackend:
 
     def _stopwatch(self, run: Callable[[], object]) -> float:
         """Seconds until everything that `run` asks for is there."""
+
+        def to_the_end() -> None:
+            run()
+            self._wait()
+
         self._wait()
-        start = time.perf_counter()
-        run()
-        self._wait()
-        return time.perf_counter() - start
+        return wall_clock(to_the_end)
 
     def _wait(self) -> None:
         if self._place.type == "cuda":
@@ -315,7 +290,6 @@ class TorchBackend:
         return found
 
     def _keep(self, kept: channels.Kept) -> None:
-        """Go on with these channels of those that there are now."""
         arrays = channels.cut(self._groups, kept, self._arrays())
         torch_prune.narrow(self._network, self._head, arrays)
         self._network.to(self._place, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -332,7 +306,6 @@ class TorchBackend:
         self.select(self._mask)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        """Every array of the network and the prediction layer by name."""
         weights = torch_prune.weights_of(self._network, self._head)
         return {name: w.detach().cpu().numpy() for name, w in weights.items()}
 
@@ -361,12 +334,13 @@ class TorchBackend:
             self.select(mask)
 
     @contextmanager
-    def _untouched(self) -> Iterator[None]:
-        """Whatever happens inside, weights, optimiser and counters are as before."""
+    def _untouched(self) -> Iterator[dict[str, Array]]:
+        """Whatever happens inside, weights, optimiser and counters are as before; a copy of them,
+        by the names of a state, is what it gives."""
         changing, done = self._changing(), self._done
         before = {name: value.clone() for name, value in changing.items()}
         try:
-            yield
+            yield before
         finally:
             for name, value in changing.items():
                 value.copy_(before[name])

@@ -31,7 +31,11 @@ class _Known(TorchDispatchMode):
     ) -> Any:
         packet = func.overloadpacket
         name = packet._qualified_op_name.removeprefix("aten::")
-        if packet not in {*flop_registry, *_CORRECTIONS} and name.rstrip("_") not in FREE:
+        if (
+            packet not in flop_registry
+            and packet not in _CORRECTIONS
+            and name.rstrip("_") not in FREE
+        ):
             raise ConfigError(
                 f"operation {name} of PyTorch: its multiply-adds are not known; say what it "
                 "counts in core/elastic/torch_counting.py"

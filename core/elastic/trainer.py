@@ -36,9 +36,9 @@ class Progress:
 
     epoch, batch: the next step to take, from 0. rows: finished epochs, as in epochs.csv.
     current: sums of the epoch under way. selections: what was selected and when. legs: every
-    process that trained a part of the run, from which epoch. penalty: coefficient of the group
-    lasso. prunings: channels cut out and when. resume_s: seconds that processes after the first
-    one took to get ready.
+    process that trained a part of the run, from which epoch. penalty: its
+    coefficient, where the scheme has one. prunings: channels cut out and when. resume_s: seconds
+    that processes after the first one took to get ready.
     """
 
     epoch: int = 0
@@ -270,28 +270,30 @@ class Trainer:
     def _prune_if_due(self) -> None:
         """Give the penalty its coefficient; cut out dead channels where that is due. Counts as
         selection: it decides what is trained."""
-        match self._kind.penalty:
-            case "l1":
-                self._backend.set_penalty(self._scheme["penalty"])
-            case "group_lasso":
-                with self._timed("selection"):
-                    self._set_group_lasso()
-                    if self.progress.epoch and self.progress.epoch % self._scheme["interval"] == 0:
-                        self._prune()
+        if self._kind.penalty:
+            with self._timed("selection"):
+                self._set_penalty()
+                if self._kind.penalty == "group_lasso" and self.progress.epoch:
+                    self._prune()
 
-    def _set_group_lasso(self) -> None:
-        """The coefficient with which the penalty is its share of the loss at the first step."""
+    def _set_penalty(self) -> None:
         if self.progress.penalty == 0:
-            chosen = probe_batch(
-                self._spec["seed"], 0, len(self._train.labels), self._training["test_batch"], 0
-            )
-            images, labels = _gather(self._train, chosen)
-            loss = self._backend.evaluate(images, labels)[0] / len(labels)
-            share = self._scheme["penalty_ratio"]
-            self.progress.penalty = share / (1 - share) * loss / self._backend.penalty()
+            own = self._kind.penalty == "l1"
+            self.progress.penalty = self._scheme["penalty"] if own else self._lasso_coefficient()
         self._backend.set_penalty(self.progress.penalty)
 
+    def _lasso_coefficient(self) -> float:
+        """With which the penalty is its share of the loss at the first step."""
+        seed, samples = self._spec["seed"], len(self._train.labels)
+        chosen = probe_batch(seed, 0, samples, self._training["test_batch"])
+        images, labels = _gather(self._train, chosen)
+        loss = self._backend.evaluate(images, labels)[0] / len(labels)
+        share = self._scheme["penalty_ratio"]
+        return float(share / (1 - share) * loss / self._backend.penalty())
+
     def _prune(self) -> None:
+        if self.progress.epoch % self._scheme["interval"]:
+            return
         channels = self._backend.prune(self._scheme["threshold"], self._scheme["multiple"])
         self.progress.prunings.append(
             {
@@ -333,11 +335,9 @@ class Trainer:
             return
         self._use(arrays.pop("mask").astype(bool))
         self._backend.load_state(arrays)
-        if self._kind.penalty == "group_lasso":
-            self._backend.set_penalty(self.progress.penalty)
+        if self._kind.penalty:
+            self._set_penalty()
             self._smaller = any(each["channels"] for each in self.progress.prunings)
-        elif self._kind.penalty == "l1":
-            self._backend.set_penalty(self._scheme["penalty"])
         self._warm_up()
         self.progress.resume_s += time.perf_counter() - start
         log.info(

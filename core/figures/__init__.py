@@ -1,9 +1,11 @@
 """Figures: pictures of finished runs. Nothing here trains, and matplotlib is imported late."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
 
 
@@ -66,6 +68,16 @@ def check_entry(entry: Mapping[str, Any]) -> None:
     if name == "speedup_table" and ("elastic" not in entry["schemes"] or len(entry["schemes"]) < 2):
         given = ", ".join(entry["schemes"])
         raise ConfigError(f"schemes is {given}; kind {name} needs elastic and others")
+
+
+def combinations(scheme: str, entry: Mapping[str, Any]) -> Iterator[dict[str, float]]:
+    """Every combination of the settings that an entry varies, for schemes that have them."""
+    if scheme not in SCHEMES or SCHEMES[scheme].settings != "elastic":
+        yield {}
+        return
+    for sweep in entry.get("vary", [{}]):
+        for values in product(*sweep.values()):
+            yield dict(zip(sweep, values, strict=True))
 
 
 def _check_shown(name: str, kind: Kind, shown: list[str]) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
+from core.figures import combinations
 from core.figures.results import Run, Settings
 
 
@@ -49,7 +49,7 @@ def _check_named(
     if run.scheme not in entry["schemes"]:
         listed = list(entry["schemes"])
         raise ConfigError(f"{run.folder} ran scheme {run.scheme}, not in {listed}")
-    wanted = list(_varied(run.scheme, entry))
+    wanted = list(combinations(run.scheme, entry))
     if not any(run.has(values) for values in wanted):
         found = _words({key: run.setting(key) for key in _varied_keys(entry)})
         raise ConfigError(f"{run.folder} has {found}, which the figure does not vary")
@@ -73,20 +73,10 @@ def _missing(
 ) -> Iterator[str]:
     model, dataset, scheme = place
     there = [run for run in runs if (run.model, run.dataset, run.scheme) == place]
-    for values in _varied(scheme, entry):
+    for values in combinations(scheme, entry):
         if not any(run.has(values) for run in there):
             wanted = f" with {_words(values)}" if values else ""
             yield f"scheme {scheme}{wanted} ({model} on {dataset})"
-
-
-def _varied(scheme: str, entry: Mapping[str, Any]) -> Iterator[dict[str, float]]:
-    """Every combination of the varied settings, for schemes that have them."""
-    if scheme not in SCHEMES or SCHEMES[scheme].settings != "elastic":
-        yield {}
-        return
-    for sweep in entry.get("vary", [{}]):
-        for values in product(*sweep.values()):
-            yield dict(zip(sweep, values, strict=True))
 
 
 def _varied_keys(entry: Mapping[str, Any]) -> list[str]:

@@ -53,22 +53,15 @@ def _groups(
             yield group, shares
 
 
-def reached(run: Run, target: float) -> float:
-    """Hours of training, testing excluded, to the end of the first epoch with that accuracy in
-    percent; NaN if there is none."""
-    enough = 100 * run.epochs["test_accuracy"].to_numpy() >= target - 1e-9
-    return float(run.hours(testing=False)[enough.argmax()]) if enough.any() else float("nan")
-
-
 def _lines(group: Sequence[Run], targets: Sequence[tuple[float, str]]) -> Iterator[dict[str, Any]]:
     """Rows of the table for one data set; one for each budget where there are several."""
     baselines = [run for run in group if run.scheme != OURS]
     for run in (run for run in group if run.scheme == OURS):
         for target, kind in targets:
-            hours = reached(run, target)
-            there = [b for b in baselines if not np.isnan(reached(b, target))]
-            fastest = min(there, key=lambda b: reached(b, target), default=None)
-            theirs = float("nan") if fastest is None else reached(fastest, target)
+            hours = run.hours_to(target)
+            there = [b for b in baselines if not np.isnan(b.hours_to(target))]
+            fastest = min(there, key=lambda b: b.hours_to(target), default=None)
+            theirs = float("nan") if fastest is None else fastest.hours_to(target)
             values = {
                 "target (%)": target,
                 "target_is": kind,

@@ -16,9 +16,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from core.elastic import run as elastic_run
-from core.elastic.run import snapshot_folder
 from core.elastic.timing import Timing
 from core.errors import BudgetError, DataError, TrainingError
+from core.training.alone import alone_on
+from core.training.run_folder import snapshots
 from tests.conftest import FRAMEWORK
 
 METRICS = (
@@ -43,7 +44,7 @@ def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
     """Until a snapshot of at least this step is there."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
-        found = [int(f.name[5:14]) for f in snapshot_folder(out).glob("step-*.safetensors")]
+        found = [int(f.name[5:14]) for f in snapshots(out).glob("step-*.safetensors")]
         if found and max(found) >= step:
             return
         time.sleep(0.005)
@@ -56,7 +57,7 @@ def metrics(out: Path) -> list[list[str]]:
 
 
 def final_arrays(out: Path) -> dict[str, np.ndarray]:
-    return load_file(max(snapshot_folder(out).glob("step-*.safetensors")))
+    return load_file(max(snapshots(out).glob("step-*.safetensors")))
 
 
 def assert_same_end(one: Path, other: Path) -> None:
@@ -195,7 +196,7 @@ def test_a_run_waits_until_the_device_is_free(profiled, tmp_path, caplog):
     held, freed = threading.Event(), []
 
     def hold() -> None:
-        with elastic_run.alone_on(profiled):
+        with alone_on(profiled["device"]["name"]):
             held.set()
             time.sleep(1)
             freed.append(True)
@@ -203,7 +204,7 @@ def test_a_run_waits_until_the_device_is_free(profiled, tmp_path, caplog):
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait()
-    with caplog.at_level(logging.INFO), elastic_run.alone_on(profiled):
+    with caplog.at_level(logging.INFO), alone_on(profiled["device"]["name"]):
         assert freed == [True]
     assert "waiting for another process that holds" in caplog.text
     holder.join()

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from core import schema
-from core.bench.time_to_accuracy import analyse, profiles, run_folders, seconds_to
+from core.bench.time_to_accuracy import analyse, profiles, run_folders
 from core.figures.results import Run
 from core.results import TRAINING_SECONDS
 
@@ -31,9 +31,9 @@ RUNS = [
 
 
 def test_time_runs_to_the_end_of_the_first_epoch_that_is_good_enough_without_testing():
-    assert seconds_to(RUNS[0], 70) == pytest.approx(5)
-    assert seconds_to(RUNS[0], 70.1) == pytest.approx(10)
-    assert seconds_to(RUNS[0], 86) == pytest.approx(15)
+    assert 3600 * RUNS[0].hours_to(70) == pytest.approx(5)
+    assert 3600 * RUNS[0].hours_to(70.1) == pytest.approx(10)
+    assert 3600 * RUNS[0].hours_to(86) == pytest.approx(15)
 
 
 def test_accuracy_is_that_of_the_best_epoch_with_its_spread_over_seeds():
