@@ -10,10 +10,10 @@ rule dataset:
         folder=folder_of_output,
         environment=environment_of_data,
     message:
-        "Fetching and preparing data set {wildcards.dataset} at {wildcards.size} pixels."
+        "Fetching and preparing data set {wildcards.dataset} in size {wildcards.size}."
     shell:
         '"$ENVS_RUN" {params.environment} python -m core --log {log}'
-        " fetch {wildcards.dataset} --image-size {wildcards.size} --out {params.folder}"
+        " fetch {wildcards.dataset} --size {wildcards.size} --out {params.folder}"
 
 
 rule weights:

@@ -128,7 +128,7 @@ class Entry:
     """One data set or one set of weights, as the catalog describes it."""
 
     name: str
-    kind: Literal["images", "weights"]
+    kind: Literal["images", "text", "weights"]
     title: str
     task: str
     licence: str

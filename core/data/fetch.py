@@ -5,69 +5,74 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.data import catalog, images, manifest, weights
+from core.data import catalog, images, manifest, texts, weights
+from core.data.arrays import open_arrays
 from core.data.catalog import Download, Entry, Local, Source
 from core.data.download import download, mirror_folder
+from core.data.parts import PARTS
 from core.data.readers import reader_of
+from core.data.text_readers import text_reader_of
 from core.errors import ConfigError, DataError
 from core.files import digest, exclusive, replacing_folder
 
 log = logging.getLogger("core.data")
 
-SMALLEST, LARGEST = 8, 1024  # pixels
+SMALLEST, LARGEST = 8, 1024  # pixels, or words
 
 # All that a fetched folder may hold; Snakemake adds its time stamp to the folders it makes.
-_OURS = frozenset([manifest.NAME, *images.FILES, *weights.FILES, ".snakemake_timestamp"])
+_FILES = (*images.FILES, *texts.FILES, *weights.FILES)
+_OURS = frozenset([manifest.NAME, *_FILES, ".snakemake_timestamp"])
 
 
-def fetch(name: str, out: Path, image_size: int | None, downloads: Path) -> Path:
+def fetch(name: str, out: Path, size: int | None, downloads: Path) -> Path:
     """Bring the data set or weights called `name` to the folder `out`; the path of its manifest.
 
-    Images are made `image_size` pixels square; weights take None. Archives are kept in the
-    folder `downloads`. Does nothing when `out` holds this entry in this size already. Raises
-    ConfigError for a wrong name or size, DataError when it cannot be had, StorageError when it
-    cannot be written, MissingPackageError in the wrong environment.
+    Images are made `size` pixels square, texts `size` words long; weights take None. Archives are
+    kept in the folder `downloads`. Does nothing when `out` holds this entry in this size already.
+    Raises ConfigError for a wrong name or size, DataError when it cannot be had, StorageError when
+    it cannot be written, MissingPackageError in the wrong environment.
     """
-    return fetch_entry(catalog.entry(name), out, image_size, downloads)
+    return fetch_entry(catalog.entry(name), out, size, downloads)
 
 
-def fetch_entry(entry: Entry, out: Path, image_size: int | None, downloads: Path) -> Path:
+def fetch_entry(entry: Entry, out: Path, size: int | None, downloads: Path) -> Path:
     """`fetch` for an entry that need not be in the catalog."""
-    _check_size(entry, image_size)
+    _check_size(entry, size)
     path = out / manifest.NAME
     with exclusive(out.parent / f".{out.name}.lock"):
-        if _is_current(entry, out, image_size):
+        if _is_current(entry, out, size):
             log.info("%s: already in %s", entry.name, out)
             return path
         with replacing_folder(out, _OURS) as fresh:
-            _prepare_any(entry, image_size, downloads, fresh)
+            _prepare_any(entry, size, downloads, fresh)
         log.info("%s: ready in %s", entry.name, out)
     return path
 
 
-def _check_size(entry: Entry, image_size: int | None) -> None:
-    if entry.kind == "weights" and image_size is not None:
-        raise ConfigError(f"{entry.name}: weights have no image size, {image_size} was given")
-    if entry.kind == "images" and (image_size is None or not SMALLEST <= image_size <= LARGEST):
-        raise ConfigError(
-            f"{entry.name}: image size {image_size}; expected {SMALLEST} to {LARGEST} pixels"
-        )
+def _check_size(entry: Entry, size: int | None) -> None:
+    if entry.kind == "weights":
+        if size is not None:
+            raise ConfigError(f"{entry.name}: weights have no size, {size} was given")
+    elif size is None or not SMALLEST <= size <= LARGEST:
+        unit = {"images": "pixels", "text": "words"}[entry.kind]
+        raise ConfigError(f"{entry.name}: size {size}; expected {SMALLEST} to {LARGEST} {unit}")
 
 
-def _is_current(entry: Entry, out: Path, image_size: int | None) -> bool:
+def _is_current(entry: Entry, out: Path, size: int | None) -> bool:
     try:
         content = manifest.read(out, entry.kind)
-        if entry.kind == "images":
-            for part in ("train", "test"):
-                images.open_split(out, part)
+        if entry.kind != "weights":
+            for part in PARTS:
+                open_arrays(out, part)
     except DataError as problem:
         if out.is_dir() and any(out.iterdir()):
             log.info("%s: made anew: %s", entry.name, problem)
         return False
-    return content.get("entry") == entry.digest() and content.get("image_size") == image_size
+    made = content.get(manifest.SIZES.get(entry.kind, ""))
+    return content.get("entry") == entry.digest() and made == size
 
 
-def _prepare_any(entry: Entry, image_size: int | None, downloads: Path, folder: Path) -> None:
+def _prepare_any(entry: Entry, size: int | None, downloads: Path, folder: Path) -> None:
     """Fill `folder` from the first source that works."""
     problems = []
     for source in entry.sources:
@@ -77,7 +82,7 @@ def _prepare_any(entry: Entry, image_size: int | None, downloads: Path, folder: 
             continue
         try:
             log.info("%s: source %s", entry.name, kind)
-            _prepare(entry, source, image_size, downloads, folder)
+            _prepare(entry, source, size, downloads, folder)
             return
         except DataError as problem:
             # A folder that somebody put there is meant: going on without it would hide a mistake.
@@ -88,22 +93,23 @@ def _prepare_any(entry: Entry, image_size: int | None, downloads: Path, folder: 
     raise DataError(f"{entry.name}: none of its sources can be used\n{lines}")
 
 
-def _prepare(
-    entry: Entry, source: Source, image_size: int | None, downloads: Path, folder: Path
-) -> None:
+def _prepare(entry: Entry, source: Source, size: int | None, downloads: Path, folder: Path) -> None:
     path, archive = _locate(source, downloads)
     content: dict[str, Any] = {
         key: getattr(entry, key) for key in ("kind", "name", "title", "task", "licence", "citation")
     }
     content |= {"entry": entry.digest(), "source": _describe(source), "archive": archive}
-    if image_size is None:
+    if size is None:
         assert isinstance(source, Download)  # by the schema
         files = [weights.prepare(entry, source, path, folder)]
         content["file"] = files[0]
-    else:
+    elif entry.kind == "images":
         samples = reader_of(entry, source)(entry, source, path)
-        content |= images.prepare(entry, samples, image_size, folder)
+        content |= images.prepare(entry, samples, size, folder)
         files = images.FILES
+    else:
+        content |= texts.prepare(entry, text_reader_of(entry)(entry, source, path), size, folder)
+        files = texts.FILES
     manifest.write(folder, content, files)
 
 

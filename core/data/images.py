@@ -1,6 +1,5 @@
 """Prepared images: written once as arrays that any framework can map, opened by the trainers."""
 
-import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.data import manifest
-from core.data.catalog import Entry, Published
+from core.data.catalog import Entry
+from core.data.parts import PARTS, check, difference, write_labels
 from core.data.progress import count_bar
 from core.data.samples import Images, Part, Sample
 from core.errors import DataError
 from core.files import require_room, writing
 
-PARTS = ("train", "test")
 FILES = [f"{part}_{what}.npy" for part in PARTS for what in ("images", "labels")]
 
 
@@ -44,18 +43,8 @@ def prepare(entry: Entry, images: Images, size: int, folder: Path) -> dict[str, 
     Returns what the manifest says about them. Raises DataError when the samples are not what the
     catalog promises, StorageError when the disk is full.
     """
-    if len(images.classes) != entry.classes:
-        raise DataError(
-            f"{entry.name}: {len(images.classes)} classes, the catalog expects {entry.classes}"
-        )
     parts = {"train": images.train, "test": images.test}
-    for name, part in parts.items():
-        expected = getattr(entry.splits, name) if isinstance(entry.splits, Published) else None
-        if expected not in (None, part.number) or part.number == 0:
-            raise DataError(
-                f"{entry.name}: {part.number} {name} samples, the catalog expects "
-                f"{expected or 'at least one'}"
-            )
+    check(entry, images.classes, {name: part.number for name, part in parts.items()})
     splits = {
         name: _write_part(f"{entry.name} {name}", part, len(images.classes), size, folder / name)
         for name, part in parts.items()
@@ -95,18 +84,10 @@ def verify(folder: Path) -> None:
 
 def _difference(split: Split, expected: dict[str, Any], size: int) -> str | None:
     """The first thing that is not as the manifest says."""
-    number, images, labels = expected["number"], split.images, split.labels
+    number, images = expected["number"], split.images
     if images.dtype != np.uint8 or images.shape != (number, size, size, 3):
         return f"images are {images.dtype} {images.shape}, expected {(number, size, size, 3)} uint8"
-    if labels.dtype != np.int64 or labels.shape != (number,):
-        return f"labels are {labels.dtype} {labels.shape}, expected {(number,)} int64"
-    if len(split.ids) != number:
-        return f"{len(split.ids)} ids for {number} samples"
-    if labels.min() < 0 or labels.max() >= len(split.classes):
-        return f"a label is outside 0 to {len(split.classes) - 1}"
-    if np.bincount(labels, minlength=len(split.classes)).tolist() != expected["class_counts"]:
-        return "the labels do not add up to the class counts of the manifest"
-    return None
+    return difference(split.labels, split.ids, len(split.classes), expected)
 
 
 def _write_part(title: str, part: Part, classes: int, size: int, stem: Path) -> dict[str, Any]:
@@ -126,11 +107,7 @@ def _write_part(title: str, part: Part, classes: int, size: int, stem: Path) -> 
             bar.update()
     with writing(path):
         pixels.flush()
-        buffer = io.BytesIO()  # np.save to a file hides that the disk is full
-        np.save(buffer, labels)
-        stem.with_name(f"{stem.name}_labels.npy").write_bytes(buffer.getvalue())
-    counts = np.bincount(labels, minlength=classes).tolist()
-    return {"number": part.number, "class_counts": counts, "ids": ids}
+    return write_labels(stem.with_name(f"{stem.name}_labels.npy"), labels, ids, classes)
 
 
 def _exactly(title: str, part: Part) -> Iterator[Sample]:

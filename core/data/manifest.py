@@ -13,6 +13,7 @@ from core.files import digest, write_text
 
 NAME = "manifest.json"
 FORMAT = 1
+SIZES = {"images": "image_size", "text": "words"}  # key of the size that was asked for, by kind
 _LIBRARIES = ("numpy", "pillow", "safetensors", "tensorflow-datasets", "torch", "torchvision")
 
 
@@ -26,11 +27,11 @@ def write(folder: Path, content: dict[str, Any], files: list[str]) -> None:
     write_text(folder / NAME, json.dumps(complete, indent=1, ensure_ascii=False) + "\n")
 
 
-def read(folder: Path, kind: str) -> dict[str, Any]:
+def read(folder: Path, *kinds: str) -> dict[str, Any]:
     """The manifest, with the sizes of its files checked.
 
-    Raises DataError that says how to fetch again when it is missing, damaged, of another kind or
-    format, or when a file is missing or has another size.
+    Raises DataError that says how to fetch again when it is missing, damaged, of none of these
+    kinds or of another format, or when a file is missing or has another size.
     """
     path = folder / NAME
     try:
@@ -41,8 +42,8 @@ def read(folder: Path, kind: str) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read ({error}); {refetch(folder)}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{path}: not of format {FORMAT}; {refetch(folder)}")
-    if content.get("kind") != kind:
-        raise DataError(f"{folder} holds {content.get('kind')}, not {kind}")
+    if content.get("kind") not in kinds:
+        raise DataError(f"{folder} holds {content.get('kind')}, not {' or '.join(kinds)}")
     try:
         expected = {folder / name: recorded["bytes"] for name, recorded in content["files"].items()}
     except (AttributeError, KeyError, TypeError):
@@ -56,6 +57,14 @@ def read(folder: Path, kind: str) -> dict[str, Any]:
                 f"{refetch(folder, content)}"
             )
     return content
+
+
+def entry_of(folder: Path) -> str:
+    """Digest of the catalog entry that a folder was fetched by. Raises DataError."""
+    try:
+        return str(json.loads((folder / NAME).read_text())["entry"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} was not fetched, or is damaged ({error}); fetch it") from None
 
 
 def verify(folder: Path, kind: str) -> None:
@@ -73,7 +82,7 @@ def verify(folder: Path, kind: str) -> None:
 def refetch(folder: Path, content: Mapping[str, Any] | None = None) -> str:
     """What to do about a damaged folder with that manifest, as the end of a message."""
     content = content or {}
-    size = f" --image-size {content['image_size']}" if "image_size" in content else ""
+    size = next((f" --size {content[key]}" for key in SIZES.values() if key in content), "")
     command = f"python -m core fetch {content.get('name', 'NAME')} --out {folder}{size}"
     return f"delete {folder} and fetch it again: {command}"
 

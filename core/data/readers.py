@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,48 @@ def read_folder(entry: Entry, source: Source, path: Path) -> Images:
     return Images(tuple(classes), part("train"), part("test"))
 
 
+def read_tiny_imagenet(entry: Entry, source: Source, path: Path) -> Images:
+    """Tiny ImageNet: train/WNID/images/*.JPEG and val/, whose labels are in val_annotations.txt.
+
+    The first classes in the order of their WordNet ids, as many as the entry has; the published
+    validation part is the test part. Raises DataError on another layout.
+    """
+    assert isinstance(source, Download)  # by the schema
+    *nested, folder = source.member
+    layout = re.compile(rf"{re.escape(folder)}/(train/([^/]+)/images/[^/]+\.JPEG)")
+    with opened(path, nested) as archive:
+        found = sorted(m.groups() for name in archive.names() if (m := layout.fullmatch(name)))
+        table = archive.read(f"{folder}/val/val_annotations.txt").decode("utf-8", errors="replace")
+    classes = sorted({wnid for _, wnid in found})[: entry.classes]
+    labels = {wnid: label for label, wnid in enumerate(classes)}
+    train = [(name, labels[wnid]) for name, wnid in found if wnid in labels]
+    annotated = _tiny_imagenet_rows(table, path)
+    test = [(f"val/images/{name}", labels[wnid]) for name, wnid in annotated if wnid in labels]
+
+    def samples(files: Sequence[tuple[str, int]]) -> Iterator[Sample]:
+        with opened(path, nested) as archive:
+            for name, label in files:
+                content = io.BytesIO(archive.read(f"{folder}/{name}"))
+                yield Sample(name, label, decode(content, f"{path}, {name}"))
+
+    parts = (Part(len(files), samples(files)) for files in (train, test))
+    return Images(tuple(classes), *parts)
+
+
+def _tiny_imagenet_rows(table: str, path: Path) -> list[tuple[str, str]]:
+    """(File, WordNet id) of each image, in the order of the table."""
+    rows = []
+    for number, line in enumerate(table.splitlines(), start=1):
+        columns = line.split("\t")
+        if len(columns) != 6:
+            raise DataError(
+                f"{path}: val_annotations.txt, line {number}: expected file, class and box in 6 "
+                f"columns, found {line[:60]!r}"
+            )
+        rows.append((columns[0], columns[1]))
+    return rows
+
+
 def _class_folders(path: Path) -> list[str]:
     if not path.is_dir():
         raise DataError(f"{path}: not there; a data set needs train/<class>/ and test/<class>/")
@@ -150,6 +193,7 @@ READERS: dict[str, Callable[[Entry, Source, Path], Images]] = {
     "elpv": read_elpv,
     "folder": read_folder,
     "tfds": read_tfds,
+    "tiny_imagenet": read_tiny_imagenet,
     "torchvision": read_torchvision,
 }
 

@@ -1,4 +1,4 @@
-"""What every reader of images gives: class names and two parts, each a stream of samples."""
+"""What every reader gives: class names and two parts, of images each a stream of samples."""
 
 import hashlib
 from collections import defaultdict
@@ -35,6 +35,23 @@ class Images:
     classes: tuple[str, ...]
     train: Part
     test: Part
+
+
+class Text(NamedTuple):
+    """One text with its label (0 to classes - 1) and an id that is stable between fetches."""
+
+    id: str
+    label: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A data set of texts, small enough for memory, on its way to arrays."""
+
+    classes: tuple[str, ...]
+    train: list[Text]
+    test: list[Text]
 
 
 def decode(file: Path | IO[bytes], name: str) -> Image.Image:

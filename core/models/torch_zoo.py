@@ -8,17 +8,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.elastic.timing import Kind
-from core.errors import ConfigError, DataError
+from core.errors import ConfigError
 from core.models.efficientnet_lite_torch import EfficientNetLite
+from core.models.pixels import IMAGENET, normalised
+from core.models.published import published_weights
 from core.vision import torchvision
 
 
@@ -49,12 +49,7 @@ def _lite(width: float, depth: float) -> Network:
 
 
 def _imagenet(x: Tensor) -> Tensor:
-    """Mean and standard deviation of ImageNet, with which torchvision's networks were trained."""
-    mean, deviation = (
-        x.new_tensor(values)[:, None, None]
-        for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    )
-    return (x / 255 - mean) / deviation
+    return normalised(x, IMAGENET)
 
 
 def _resnet50(image_size: int) -> nn.Module:
@@ -106,14 +101,8 @@ def build(name: str, image_size: int, weights: Path | None) -> tuple[nn.Module, 
     network = NETWORKS[name]
     module = network.build(image_size).eval()
     if weights is not None:
-        try:
-            _load(module, network, load_file(weights / "weights.safetensors"))
-        except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
-            reason = shorten(str(error), 400, placeholder=" …")  # may name every array
-            raise DataError(
-                f"weights in {weights} do not fit {name} ({reason}); delete the folder and fetch "
-                f"them again: python -m core fetch {weights.name} --out {weights}"
-            ) from None
+        with published_weights(name, weights) as file:
+            _load(module, network, load_file(file))
     return module, network
 
 

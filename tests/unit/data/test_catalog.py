@@ -9,6 +9,7 @@ import yaml
 from core.data import catalog
 from core.data.catalog import Fraction, Local, Package, Published, Tfds, Torchvision, Url
 from core.data.readers import READERS, reader_of
+from core.data.text_readers import TEXT_READERS, text_reader_of
 from core.errors import ConfigError
 from core.models import MODELS
 
@@ -33,12 +34,17 @@ def test_the_catalog_has_what_the_experiments_need():
     images = {name for name, entry in catalog.load().items() if entry.kind == "images"}
     assert images == {
         "caltech_birds2011",
+        "cifar10",
         "elpv",
         "elpv_mono",
         "elpv_poly",
         "oxford_iiit_pet",
         "stanford_dogs",
+        "tiny_imagenet",
+        "tiny_imagenet_20",
     }
+    texts = {name for name, entry in catalog.load().items() if entry.kind == "text"}
+    assert texts == {"imdb", "movie_snippets"}
 
 
 def test_every_network_has_its_weights_in_the_catalog_and_every_weights_their_network():
@@ -53,6 +59,11 @@ def test_every_network_has_its_weights_in_the_catalog_and_every_weights_their_ne
         ("oxford_iiit_pet", 37, Published(3680, 3669)),
         ("stanford_dogs", 120, Published(12000, 8580)),
         ("elpv", 2, Fraction(0.25, 0)),
+        ("cifar10", 10, Published(50000, 10000)),
+        ("tiny_imagenet", 200, Published(100000, 10000)),
+        ("tiny_imagenet_20", 20, Published(10000, 1000)),
+        ("movie_snippets", 2, Fraction(0.2, 0)),
+        ("imdb", 2, Published(25000, 25000)),
     ],
 )
 def test_splits_and_classes_are_the_published_ones(name, classes, splits):
@@ -121,10 +132,18 @@ def test_a_checksum_is_held_against_as_much_as_is_published():
     ]
 
 
-def test_every_source_of_images_has_a_reader():
+def test_every_source_of_images_and_texts_has_a_reader():
     for entry in catalog.load().values():
         for source in entry.sources if entry.kind == "images" else ():
             assert reader_of(entry, source) in READERS.values()
+        if entry.kind == "text":
+            assert text_reader_of(entry) in TEXT_READERS.values()
+
+
+def test_both_forms_of_tiny_imagenet_share_one_archive():
+    whole, first = catalog.entry("tiny_imagenet"), catalog.entry("tiny_imagenet_20")
+    assert whole.sources == first.sources
+    assert whole.digest() != first.digest()
 
 
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest():
@@ -166,7 +185,11 @@ def test_every_kind_of_source_is_read(loaded):
         ("elpv", ["colour"], "grey", r"elpv: .*'colour' was unexpected"),
         ("elpv", ["splits", "share"], 1, r"elpv\.splits: .*'share' was unexpected"),
         ("elpv", ["sources", 0, "mirror"], 1, r"elpv\.sources\[0\]: .*'mirror' was unexpected"),
-        ("elpv", ["kind"], "sound", r"elpv\.kind: 'sound' is not one of \['images', 'weights'\]"),
+        ("elpv", ["kind"], "sound", r"elpv\.kind: 'sound' is not one of \['images', 'text', "),
+        ("elpv", ["reader", "layout"], "imdb", r"elpv\."),
+        ("imdb", ["reader", "layout"], "elpv", r"imdb\."),
+        ("imdb", ["splits"], {"how": "fraction", "test": 0.2, "seed": 0}, r"imdb\.splits\.how"),
+        ("imdb", ["sources", 0, "kind"], "local", r"imdb\.sources\[0\]"),
         ("elpv", ["splits", "test"], 1.5, r"elpv\.splits\.test: 1\.5 .* 1"),
         ("elpv", ["sources", 0, "sha256"], "abc", r"elpv\.sources\[0\]\.sha256: 'abc' does not"),
         ("elpv", ["sources", 0, "kind"], "tfds", r"elpv\.sources\[0\]"),
@@ -207,6 +230,19 @@ def test_without_a_checksum_the_size_and_https_are_required(loaded, change):
 def test_a_missing_key_is_named(loaded):
     with pytest.raises(ConfigError, match=r"elpv: 'licence' is a required property"):
         loaded(lambda content: content["elpv"].pop("licence"))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("imdb", "reader"), ("imdb", "class_names"), ("elpv", "class_names")]
+)
+def test_a_layout_needs_its_keys(loaded, name, key):
+    with pytest.raises(ConfigError, match=rf"{name}: '{key}' is a required property"):
+        loaded(lambda content: content[name].pop(key))
+
+
+def test_an_archive_needs_the_place_of_its_data(loaded):
+    with pytest.raises(ConfigError, match=r"imdb\.sources\[0\]: 'member' is a required property"):
+        loaded(lambda content: content["imdb"]["sources"][0].pop("member"))
 
 
 def test_a_file_that_is_not_yaml_is_named(tmp_path):

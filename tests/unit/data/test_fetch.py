@@ -178,12 +178,18 @@ def test_the_wrong_environment_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", [None, 0, 7, 5000])
 def test_images_need_a_sensible_size(tmp_path, size):
-    with pytest.raises(ConfigError, match=f"elpv: image size {size}; expected 8 to 1024 pixels"):
+    with pytest.raises(ConfigError, match=f"elpv: size {size}; expected 8 to 1024 pixels"):
         fetch("elpv", tmp_path / "out", size, tmp_path)
 
 
+@pytest.mark.parametrize("size", [None, 7, 1025])
+def test_texts_need_a_sensible_size(tmp_path, size):
+    with pytest.raises(ConfigError, match=f"imdb: size {size}; expected 8 to 1024 words"):
+        fetch("imdb", tmp_path / "out", size, tmp_path)
+
+
 def test_weights_have_no_size(tmp_path):
-    with pytest.raises(ConfigError, match="resnet50: weights have no image size, 96 was given"):
+    with pytest.raises(ConfigError, match="resnet50: weights have no size, 96 was given"):
         fetch("resnet50", tmp_path / "out", 96, tmp_path)
 
 
@@ -220,7 +226,7 @@ def test_weights_that_cannot_be_had_offline_are_named_with_their_address_and_wha
 
 def test_neither_framework_is_imported_by_the_modules():
     code = (
-        "import sys; import core.data.fetch, core.data.images, core.data.weights; "
+        "import sys; import core.data.arrays, core.data.fetch, core.data.weights; "
         "print({'torch', 'tensorflow', 'torchvision', 'tensorflow_datasets'} & set(sys.modules))"
     )
     answer = subprocess.run(
