@@ -47,6 +47,11 @@ class MissingPackageError(CoreError):
     meaning = "a package or interpreter is missing"
 
 
+class PeerError(CoreError):
+    exit_code = 9
+    meaning = "the other side of a connection cannot be reached, or is refused"
+
+
 INTERRUPTED = {
     129: "stopped: the terminal was closed (SIGHUP)",
     130: "stopped by Ctrl-C (SIGINT)",
