@@ -1,0 +1,213 @@
+"""What a step of split training costs at every cut, on both sides and on the wire.
+
+The decision engine and the simulator know nothing of networks or devices: all they are told
+stands here, made from two device profiles (`Costs.from_profiles`) or from the published tables
+(`core.split.published`).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from core.errors import DataError
+
+Floats = NDArray[np.float64]
+EncodedBytes = Callable[[str, tuple[int, ...]], int]  # codec.encoded_bytes
+
+MIB = 1 << 20
+FLOAT32 = 4  # bytes
+
+
+def wire_bytes(codec: str, shape: tuple[int, ...]) -> int:
+    """Bytes of an encoded tensor."""
+    from core.split.codec import encoded_bytes  # late: tables and formulas need no codec
+
+    return encoded_bytes(codec, shape)
+
+
+@dataclass(frozen=True)
+class CodecCosts:
+    """One codec at every cut: arrays of shape (n+1,), bytes and seconds per step.
+
+    The gradient has the shape of the features, so a codec sends as much down as up. Nothing is
+    encoded at either end: at cut 0 the raw inputs go up and no gradient comes down, at cut n
+    nothing is sent.
+    """
+
+    uplink_bytes: Floats
+    downlink_bytes: Floats
+    edge_encode_s: Floats
+    edge_decode_s: Floats
+    cloud_encode_s: Floats
+    cloud_decode_s: Floats
+
+    @classmethod
+    def of_features(
+        cls, nbytes: ArrayLike, input_bytes: float, edge: "PerMib", cloud: "PerMib", mib: ArrayLike
+    ) -> "CodecCosts":
+        """nbytes: encoded features at each cut, shape (n+1,); the two ends are not looked at.
+        input_bytes: the raw inputs of a batch; NaN where unknown.
+        mib: MiB of the float32 features at each cut, which the seconds per MiB refer to.
+        """
+        size, encoded = (np.array(a, dtype=np.float64) for a in (mib, nbytes))
+        size[[0, -1]] = encoded[[0, -1]] = 0.0
+        up = encoded.copy()
+        up[0] = input_bytes
+        seconds = (edge.encode_s, edge.decode_s, cloud.encode_s, cloud.decode_s)
+        return cls(up, encoded, *(size * each for each in seconds))
+
+
+@dataclass(frozen=True)
+class PerMib:
+    """Seconds that a side takes to encode, and to decode, a MiB of float32."""
+
+    encode_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """A network of n blocks on two devices, by cut: blocks [0, c) on the edge, [c, n) in the cloud.
+
+    Seconds per step without the codec; NaN where nobody measured: such a cut is no candidate.
+
+    edge_s: shape (n+1,), forward, backward and update.
+    edge_replay_s: shape (n+1,), the same with the second forward of feature replay. All-edge and
+        all-cloud replay nothing.
+    cloud_s: shape (n+1,), forward, backward and update.
+    codecs: by name.
+    block_bytes: shape (n,), what moves with a block: parameters and optimiser state.
+    """
+
+    edge_s: Floats
+    edge_replay_s: Floats
+    cloud_s: Floats
+    codecs: dict[str, CodecCosts]
+    block_bytes: Floats
+
+    def __post_init__(self) -> None:
+        cuts = (len(self.block_bytes) + 1,)
+        arrays = {"edge_s": self.edge_s, "edge_replay_s": self.edge_replay_s}
+        arrays["cloud_s"] = self.cloud_s
+        for name, codec in self.codecs.items():
+            arrays |= {f"{name}.{f.name}": getattr(codec, f.name) for f in fields(codec)}
+        for name, array in arrays.items():
+            if array.shape != cuts:
+                raise ValueError(f"{name} has the shape {array.shape}, the cuts are {cuts}")
+            if (array < 0).any():  # NaN passes: it means unknown
+                raise ValueError(f"{name} must not be negative")
+
+    @property
+    def blocks(self) -> int:
+        """How many there are, n."""
+        return len(self.block_bytes)
+
+    def codec(self, name: str) -> CodecCosts:
+        """Raises ValueError for a codec whose costs are not known."""
+        try:
+            return self.codecs[name]
+        except KeyError:
+            known = ", ".join(self.codecs)
+            raise ValueError(f"no costs of codec {name!r}; known: {known}") from None
+
+    def moved_bytes(self, before: int, after: int) -> float:
+        """Bytes of the blocks that change sides between two cuts."""
+        return float(self.block_bytes[min(before, after) : max(before, after)].sum())
+
+    @classmethod
+    def from_profiles(
+        cls,
+        edge: dict[str, Any],
+        cloud: dict[str, Any],
+        codecs: Iterable[str],
+        input_bytes: float,
+        encoded_bytes: EncodedBytes = wire_bytes,
+    ) -> "Costs":
+        """Costs from the profiles of two devices, as `core.split.profile` writes them.
+
+        Every time of a side is multiplied by its `slowdown`.
+
+        codecs: names; both profiles must have timed them.
+        input_bytes: the raw inputs of a batch as they are uploaded (uint8 images, int tokens).
+        encoded_bytes: (codec, shape) → bytes on the wire.
+        Raises DataError for profiles that lack something, or are not of the same network.
+        """
+        shapes = _same_network(edge, cloud)
+        forward, backward = (_seconds(edge, key, "edge") for key in ("forward_s", "backward_s"))
+        above = _seconds(cloud, "forward_s", "cloud") + _seconds(cloud, "backward_s", "cloud")
+        replay = _up_to(forward)
+        replay[-1] = 0.0  # all-edge: nothing waits for a gradient
+        mib = [np.prod(s) * FLOAT32 / MIB for s in shapes]
+        costs = {}
+        for name in codecs:
+            nbytes = [encoded_bytes(name, s) for s in shapes]
+            sides = (_per_mib(edge, name, "edge"), _per_mib(cloud, name, "cloud"))
+            costs[name] = CodecCosts.of_features(nbytes, input_bytes, *sides, mib)
+        return cls(
+            edge_s=_up_to(forward + backward),
+            edge_replay_s=_up_to(forward + backward) + replay,
+            cloud_s=_up_to(above[::-1])[::-1],
+            codecs=costs,
+            block_bytes=_numbers(edge, "parameter_bytes", "edge")
+            + _numbers(edge, "optimiser_bytes", "edge"),
+        )
+
+
+def _up_to(parts: Floats) -> Floats:
+    """Sums of the first 0, 1, …, n parts."""
+    return np.concatenate([[0.0], np.cumsum(parts)])
+
+
+def _same_network(edge: dict[str, Any], cloud: dict[str, Any]) -> list[tuple[int, ...]]:
+    """The feature shapes, which both profiles must share."""
+    for key in ("blocks", "batch", "feature_shapes"):
+        if _entry(edge, key, "edge") != _entry(cloud, key, "cloud"):
+            raise DataError(
+                f"the profiles of edge and cloud differ in {key}: they are not of the same network "
+                "and batch; profile both devices again"
+            )
+    if len(edge["feature_shapes"]) != edge["blocks"] + 1:
+        raise DataError(
+            f"the profile of the edge: feature_shapes has {len(edge['feature_shapes'])} entries, "
+            f"must have {edge['blocks'] + 1} (the input, then the output of every block)"
+        )
+    return [tuple(shape) for shape in edge["feature_shapes"]]
+
+
+def _entry(profile: dict[str, Any], key: str, side: str) -> Any:
+    if key not in profile:
+        raise DataError(f"the profile of the {side} has no {key}; profile the device again")
+    return profile[key]
+
+
+def _numbers(profile: dict[str, Any], key: str, side: str) -> Floats:
+    """One number for each block."""
+    values = np.asarray(_entry(profile, key, side), dtype=np.float64)
+    if values.shape != (profile["blocks"],):
+        raise DataError(
+            f"the profile of the {side}: {key} has the shape {values.shape}, must have one number "
+            f"for each of {profile['blocks']} blocks"
+        )
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise DataError(f"the profile of the {side}: {key} must be finite and not negative")
+    return values
+
+
+def _seconds(profile: dict[str, Any], key: str, side: str) -> Floats:
+    return _numbers(profile, key, side) * float(_entry(profile, "slowdown", side))
+
+
+def _per_mib(profile: dict[str, Any], codec: str, side: str) -> PerMib:
+    timed = _entry(profile, "codecs", side)
+    if codec not in timed:
+        known = ", ".join(timed) or "none"
+        raise DataError(
+            f"the profile of the {side} has no times of codec {codec!r} (timed: {known}); "
+            "profile the device with it"
+        )
+    slowdown = float(profile["slowdown"])
+    keys = ("encode_s_per_mib", "decode_s_per_mib")
+    return PerMib(*(slowdown * float(timed[codec][key]) for key in keys))

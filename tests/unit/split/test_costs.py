@@ -1,0 +1,138 @@
+"""Costs from two device profiles, against sums over blocks written out."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import DataError
+from core.split.costs import MIB, CodecCosts, Costs
+
+SHAPES = [[2, 4], [2, 8], [2, 16], [2, 3]]
+
+
+def profile(forward: list[float], backward: list[float], slowdown: float = 1.0) -> dict[str, Any]:
+    return {
+        "blocks": 3,
+        "batch": 2,
+        "forward_s": forward,
+        "backward_s": backward,
+        "feature_shapes": SHAPES,
+        "parameter_bytes": [100, 200, 400],
+        "optimiser_bytes": [10, 20, 40],
+        "codecs": {
+            "none": {"encode_s_per_mib": 0.0, "decode_s_per_mib": 0.0},
+            "int8": {"encode_s_per_mib": 3.0, "decode_s_per_mib": 5.0},
+        },
+        "slowdown": slowdown,
+    }
+
+
+def encoded_bytes(name: str, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * {"none": 4, "int8": 1}[name]
+
+
+def costs(
+    edge: dict[str, Any], cloud: dict[str, Any], codecs: tuple[str, ...] = ("int8",)
+) -> Costs:
+    return Costs.from_profiles(edge, cloud, codecs, 8, encoded_bytes)
+
+
+EDGE = profile([1.0, 2.0, 4.0], [10.0, 20.0, 40.0])
+CLOUD = profile([0.1, 0.2, 0.4], [0.01, 0.02, 0.04])
+
+
+def test_the_edge_computes_the_blocks_before_the_cut_and_replays_their_forward() -> None:
+    found = costs(EDGE, CLOUD)
+    assert found.edge_s.tolist() == [0.0, 11.0, 33.0, 77.0]
+    assert found.edge_replay_s.tolist() == [0.0, 12.0, 36.0, 77.0]  # all-edge replays nothing
+
+
+def test_the_cloud_computes_the_blocks_from_the_cut_on() -> None:
+    assert costs(EDGE, CLOUD).cloud_s == pytest.approx([0.77, 0.66, 0.44, 0.0])
+
+
+def test_raw_inputs_go_up_at_cut_0_and_nothing_is_sent_by_all_edge() -> None:
+    codec = costs(EDGE, CLOUD).codec("int8")
+    assert codec.uplink_bytes.tolist() == [8, 16, 32, 0]
+    assert codec.downlink_bytes.tolist() == [0, 16, 32, 0]
+
+
+def test_codec_seconds_are_per_mib_of_float32_and_of_the_side() -> None:
+    cloud = {**CLOUD, "codecs": {"int8": {"encode_s_per_mib": 30.0, "decode_s_per_mib": 50.0}}}
+    codec = costs(EDGE, cloud).codec("int8")
+    for array, per_mib in (
+        (codec.edge_encode_s, 3),
+        (codec.edge_decode_s, 5),
+        (codec.cloud_encode_s, 30),
+        (codec.cloud_decode_s, 50),
+    ):
+        assert array == pytest.approx([0, per_mib * 64 / MIB, per_mib * 128 / MIB, 0])
+
+
+@given(st.floats(0.1, 50), st.floats(0.1, 50))
+def test_a_slow_down_multiplies_every_time_of_its_side_and_no_size(
+    edge: float, cloud: float
+) -> None:
+    one = costs(EDGE, CLOUD)
+    slow = costs({**EDGE, "slowdown": edge}, {**CLOUD, "slowdown": cloud})
+    assert slow.edge_s == pytest.approx(edge * one.edge_s)
+    assert slow.edge_replay_s == pytest.approx(edge * one.edge_replay_s)
+    assert slow.cloud_s == pytest.approx(cloud * one.cloud_s)
+    before, after = one.codec("int8"), slow.codec("int8")
+    assert after.edge_encode_s == pytest.approx(edge * before.edge_encode_s)
+    assert after.edge_decode_s == pytest.approx(edge * before.edge_decode_s)
+    assert after.cloud_encode_s == pytest.approx(cloud * before.cloud_encode_s)
+    assert after.cloud_decode_s == pytest.approx(cloud * before.cloud_decode_s)
+    assert after.uplink_bytes.tolist() == before.uplink_bytes.tolist()
+
+
+def test_a_block_moves_with_its_optimiser_state_whichever_way_it_goes() -> None:
+    found = costs(EDGE, CLOUD)
+    assert found.moved_bytes(1, 3) == found.moved_bytes(3, 1) == 660
+    assert found.moved_bytes(2, 2) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"batch": 3}, "the profiles of edge and cloud differ in batch: they are not of the same"),
+        ({"feature_shapes": SHAPES[:-1]}, "differ in feature_shapes"),
+        ({"backward_s": [1.0]}, r"cloud: backward_s has the shape \(1,\), must have one number"),
+        ({"forward_s": [1.0, -1.0, 1.0]}, "cloud: forward_s must be finite and not negative"),
+        ({"forward_s": [1.0, math.nan, 1.0]}, "cloud: forward_s must be finite and not negative"),
+        ({"codecs": {}}, r"cloud has no times of codec 'int8' \(timed: none\)"),
+    ],
+)
+def test_profiles_that_do_not_fit_are_refused(change: dict[str, Any], text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        costs(EDGE, {**CLOUD, **change})
+
+
+def test_a_profile_that_lacks_something_is_refused() -> None:
+    lacking = {k: v for k, v in EDGE.items() if k != "optimiser_bytes"}
+    with pytest.raises(DataError, match="the profile of the edge has no optimiser_bytes; profile"):
+        costs(lacking, CLOUD)
+    short = {**EDGE, "feature_shapes": SHAPES[:-1]}
+    with pytest.raises(DataError, match="feature_shapes has 3 entries, must have 4"):
+        costs(short, {**CLOUD, "feature_shapes": SHAPES[:-1]})
+
+
+def test_arrays_of_other_cuts_and_negative_ones_are_refused() -> None:
+    two, free = np.zeros(3), np.zeros(2)
+    codec = CodecCosts(*[two] * 6)
+    with pytest.raises(ValueError, match=r"cloud_s has the shape \(2,\), the cuts are \(3,\)"):
+        Costs(two, two, free, {"none": codec}, free)
+    with pytest.raises(ValueError, match=r"edge_s must not be negative"):
+        Costs(two - 1, two, two, {"none": codec}, free)
+    wrong = CodecCosts(*[two] * 5, free)
+    with pytest.raises(ValueError, match=r"none.cloud_decode_s has the shape \(2,\)"):
+        Costs(two, two, two, {"none": wrong}, free)
+
+
+def test_a_codec_without_costs_is_named() -> None:
+    with pytest.raises(ValueError, match="no costs of codec 'fp16'; known: int8"):
+        costs(EDGE, CLOUD).codec("fp16")
