@@ -14,10 +14,11 @@ include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/profile.smk"
 include: "rules/elastic.smk"
+include: "rules/split.smk"
 include: "rules/figures.smk"
 
 
 rule all:
     default_target: True
     input:
-        expand("figures/{figure}.pdf", figure=FIGURES),
+        expand("figures/{figure}.pdf", figure=[*FIGURES, *SPLIT_FIGURES]),

@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from tqdm import tqdm
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     _fetch(verbs.add_parser("fetch", help="fetch and prepare a data set, or pretrained weights"))
     _profile(verbs.add_parser("profile", help="measure what each tensor costs on this device"))
     _run(verbs.add_parser("run", help="train one run from its spec; goes on if it was stopped"))
+    _split(verbs.add_parser("split", help="train between an edge and a cloud, side by side"))
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
     return parser
@@ -61,7 +63,7 @@ def _fetch(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", help="entry of the catalog, such as elpv or resnet50")
     parser.add_argument("--out", type=Path, required=True, help="folder for the prepared files")
-    parser.add_argument("--image-size", type=int, help="side in pixels (data sets of images)")
+    parser.add_argument("--size", type=int, help="side of images in pixels, or words of texts")
     parser.add_argument(
         "--downloads", type=Path, default=Path("results/downloads"), help="folder for archives"
     )
@@ -69,7 +71,7 @@ def _fetch(parser: argparse.ArgumentParser) -> None:
     def command(args: argparse.Namespace) -> None:
         from core.data.fetch import fetch
 
-        fetch(args.name, args.out, args.image_size, args.downloads)
+        fetch(args.name, args.out, args.size, args.downloads)
 
     parser.set_defaults(command=command)
 
@@ -98,12 +100,20 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run's results")
 
     def command(args: argparse.Namespace) -> None:
-        from core.elastic.run import run
         from core.spec import RunSpec
 
-        run(RunSpec.load(args.spec), args.out)
+        spec = RunSpec.load(args.spec)
+        run = import_module(f"core.{spec['kind']}.run").run
+        run(spec, args.out)
 
     parser.set_defaults(command=command)
+
+
+def _split(parser: argparse.ArgumentParser) -> None:
+    from core.split import cli
+
+    parser.description = "One side of a run of split training by hand, and what belongs to it."
+    cli.add_arguments(parser)
 
 
 def _figure(parser: argparse.ArgumentParser) -> None:

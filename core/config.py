@@ -13,8 +13,9 @@ from core import RECIPE, schema
 from core.data import catalog
 from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
-from core.figures import KINDS, check_entry
+from core.figures import KINDS, check_entry, combinations
 from core.models import MODELS
+from core.split import config as split_settings
 
 Config = dict[str, Any]
 
@@ -96,13 +97,17 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
     for model, training in config["model_training"].items():
         at = ("model_training", model)
         schema.check(config["training"] | training, "training", files, at)
+    split_settings.check(config, files, known_devices, devices.with_name("contexts"))
+    drawn = figures(config)
     for name, members in config["groups"].items():
         for i, member in enumerate(members):
-            targets = [*figures(config), *config["groups"]]
+            targets = [*drawn, *split_settings.figures(config), *config["groups"]]
             _one_of(member, targets, "figure or group", ["groups", name, str(i)], files)
         _members(config, name, ())
-    _check_sizes(config, files)
-    _check_pruned(config)
+    for figure in drawn.values():
+        for key in figure.runs:
+            _check_size(config, figure.name, key, files)
+            _check_pruned(figure.name, key)
 
 
 def _check_figure(
@@ -133,34 +138,28 @@ def _check_figure(
         raise ConfigError(f"{schema.source(at, entry, files)}: figures.{name}: {error}") from None
 
 
-def _check_sizes(config: Config, files: Sequence[Path]) -> None:
-    """Raises ConfigError for an image size that a model of a figure cannot take."""
-    for figure in figures(config).values():
-        for key in figure.runs:
-            size, multiple = _training(config, key)["image_size"], MODELS[key.model].size_multiple
-            if size % multiple:
-                own = "image_size" in config["model_training"].get(key.model, {})
-                keys = ["model_training", key.model] if own else ["training"]
-                keys.append("image_size")
-                where = schema.source(keys, size, files)
-                raise ConfigError(
-                    f"{where}: {'.'.join(keys)} = {size}: {MODELS[key.model].title}, "
-                    f"for figure {figure.name}, takes multiples of {multiple}: "
-                    f"{size - size % multiple} or {size - size % multiple + multiple}"
-                )
+def _check_size(config: Config, figure: str, key: RunKey, files: Sequence[Path]) -> None:
+    """Raises ConfigError for an image size that the model of a run cannot take."""
+    size, multiple = _training(config, key)["image_size"], MODELS[key.model].size_multiple
+    if size % multiple:
+        own = "image_size" in config["model_training"].get(key.model, {})
+        keys = ["model_training", key.model] if own else ["training"]
+        keys.append("image_size")
+        raise ConfigError(
+            f"{schema.source(keys, size, files)}: {'.'.join(keys)} = {size}: "
+            f"{MODELS[key.model].title}, for figure {figure}, takes multiples of {multiple}: "
+            f"{size - size % multiple} or {size - size % multiple + multiple}"
+        )
 
 
-def _check_pruned(config: Config) -> None:
+def _check_pruned(figure: str, key: RunKey) -> None:
     """Raises ConfigError where PruneTrain would run on a model that has no channels to cut."""
-    for figure in figures(config).values():
-        for key in figure.runs:
-            cuts = SCHEMES[key.scheme].penalty == "group_lasso"
-            if cuts and not MODELS[key.model].convolutional:
-                raise ConfigError(
-                    f"figures.{figure.name}: scheme {key.scheme} cuts channels of convolutional "
-                    f"networks, and {MODELS[key.model].title} is none; take prunetrain_l1, or "
-                    "another model"
-                )
+    cuts = SCHEMES[key.scheme].penalty == "group_lasso"
+    if cuts and not MODELS[key.model].convolutional:
+        raise ConfigError(
+            f"figures.{figure}: scheme {key.scheme} cuts channels of convolutional networks, and "
+            f"{MODELS[key.model].title} is none; take prunetrain_l1, or another model"
+        )
 
 
 def check_published(config: Config, published: Config) -> None:
@@ -219,20 +218,10 @@ def _runs(config: Config, entry: dict[str, Any]) -> tuple[RunKey, ...]:
     for model, dataset, scheme in product(entry["model"], entry["dataset"], entry["schemes"]):
         times = entry.get("longer", {}).get(model, {}).get(scheme, 1)
         names = (config["stand_ins"][model], config["stand_ins"][dataset])
-        for varied in _varied(scheme, entry.get("vary", [{}])):
+        for varied in combinations(scheme, entry):
             key = RunKey(device, *names, scheme, config["seed"])
             found[replace(key, options=_options(config, key, varied, times))] = None
     return tuple(found)
-
-
-def _varied(scheme: str, sweeps: list[dict[str, list[float]]]) -> Iterator[dict[str, float]]:
-    """Every combination of the settings that a figure varies, for schemes that have them."""
-    if SCHEMES[scheme].settings != "elastic":
-        yield {}
-        return
-    for sweep in sweeps:
-        for values in product(*sweep.values()):
-            yield dict(zip(sweep, values, strict=True))
 
 
 def _options(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,23 @@ from core.spec import RunSpec
 TRAINING_SECONDS = ("data_s", "forward_s", "backward_update_s", "compile_s", "selection_s")
 
 
-def write(out: Path, spec: RunSpec, rows: list[dict[str, float]], extra: dict[str, Any]) -> None:
+def write(
+    out: Path, spec: RunSpec, rows: Sequence[Mapping[str, Any]], extra: dict[str, Any]
+) -> None:
     """Write epochs.csv, then result.json: who finds the result finds the epochs.
 
-    rows: one dict an epoch, all with the same keys. extra: what the trainer adds.
+    rows: one dict an epoch, all with the same keys; what was not measured is None. extra: what
+    the trainer adds.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(out / "epochs.csv", text.getvalue())
-    best = max(rows, key=lambda row: row["test_accuracy"])
+    tested = [row for row in rows if row["test_accuracy"] is not None] or rows[-1:]
     result = {
         "spec": spec.content,
-        "best": best,
+        "best": max(tested, key=lambda row: row["test_accuracy"] or 0.0),
         "last": rows[-1],
         "provenance": provenance(spec),
         **extra,
@@ -43,12 +47,13 @@ def origin(versions: dict[str, str]) -> dict[str, Any]:
 
 def provenance(spec: RunSpec) -> dict[str, Any]:
     """Where a result came from, as far as its spec says it."""
+    elastic = spec["kind"] == "elastic"
     return {
-        "kind": spec["device"]["timing"],
+        "kind": spec["device"]["timing"] if elastic else spec["timing"],
         "digest": spec.digest,
         "recipe": spec["recipe"],
         "seed": spec["seed"],
-        "device": spec["device"]["name"],
+        "device": spec["device" if elastic else "edge"]["name"],
         "core": __version__,
     }
 

@@ -1,8 +1,8 @@
 """The run spec: one file that says everything about one run."""
 
-import copy
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,10 @@ from core import RECIPE, schema
 from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
 from core.files import write_text
+from core.split.schemes import check_scheme as check_split_scheme
+
+# What alters no number: words, and how often snapshots are written.
+_WORDING = ("title", "snapshot_minutes")
 
 
 def check_scheme(content: dict[str, Any], path: Path) -> None:
@@ -30,22 +34,41 @@ def check_scheme(content: dict[str, Any], path: Path) -> None:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """schema: of core/schemas, that a spec of this kind has. check: what no schema can say. Raises
+    ConfigError."""
+
+    schema: str
+    check: Callable[[dict[str, Any], Path], None]
+
+
+KINDS = {"elastic": Kind("run", check_scheme), "split": Kind("split_run", check_split_scheme)}
+
+
+@dataclass(frozen=True)
 class RunSpec:
-    """A checked run spec. `content` has the shape of core/schemas/run.schema.yaml."""
+    """A checked run spec. `content` has the shape that the schema of its kind says."""
 
     content: dict[str, Any]
 
     @classmethod
     def load(cls, path: Path) -> "RunSpec":
         """Read and check. Raises ConfigError that names the key, or the recipe that differs."""
-        content = schema.read_yaml(path)
-        schema.check(content, "run", [path])
+        return cls.checked(schema.read_yaml(path), path)
+
+    @classmethod
+    def checked(cls, content: Any, path: Path) -> "RunSpec":
+        """The spec with this content, checked. path: what errors name."""
+        name = content.get("kind") if isinstance(content, dict) else None
+        # Of a kind that there is not, the schema of the first one says so.
+        where = [path] if path.exists() else []  # else it comes from the configuration
+        schema.check(content, KINDS.get(str(name), KINDS["elastic"]).schema, where)
         if content["recipe"] != RECIPE:
             raise ConfigError(
                 f"{path}: recipe {content['recipe']} is not that of this version of core "
                 f"({RECIPE}); delete the spec and let Snakemake write it again"
             )
-        check_scheme(content, path)
+        KINDS[content["kind"]].check(content, path)
         return cls(content)
 
     def save(self, path: Path) -> None:
@@ -58,10 +81,15 @@ class RunSpec:
     def digest(self) -> str:
         """Names what the run computes: the same for the same spec, on any machine.
 
-        What changes no number is left out: how often snapshots are written, and the device's
-        title.
+        What changes no number is left out: how often snapshots are written, and titles.
         """
-        content = copy.deepcopy(self.content)
-        del content["training"]["snapshot_minutes"], content["device"]["title"]
-        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(_without_wording(self.content), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_wording(content: Any) -> Any:
+    if isinstance(content, list):
+        return [_without_wording(item) for item in content]
+    if not isinstance(content, dict):
+        return content
+    return {k: _without_wording(v) for k, v in content.items() if k not in _WORDING}

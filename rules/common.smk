@@ -15,11 +15,13 @@ from core.data import catalog
 from core.elastic.schemes import SCHEMES
 from core.errors import CoreError
 from core.frameworks import FRAMEWORKS
+from core.split import config as split_settings
 
 # Every command goes through the launcher of environments, which is found wherever Snakemake works.
 shell.prefix(f"ENVS_RUN={shlex.quote(str(workflow.basedir))}/envs/run; ")
 
 DEVICES_FOLDER = Path(workflow.basedir) / "config" / "devices"
+CONTEXTS_FOLDER = Path(workflow.basedir) / "config" / "contexts"
 PAPER = Path(workflow.basedir) / "config" / "paper.yaml"
 
 try:
@@ -27,6 +29,7 @@ try:
     settings.check_published(config, settings.schema.read_yaml(PAPER))
     DEVICES = settings.read_devices(DEVICES_FOLDER)
     FIGURES = settings.figures(config)
+    SPLIT_FIGURES = split_settings.figures(config)
     GROUPS = settings.targets(config)
 except CoreError as error:
     raise WorkflowError(str(error)) from None
@@ -35,13 +38,18 @@ except CoreError as error:
 wildcard_constraints:
     scale="[a-z]+",
     device="[a-z0-9_]+",
-    framework="[a-z]+",
+    framework="tensorflow|torch",
     dataset="[a-z0-9_]+",
     weights="[a-z0-9_]+",
     size=r"\d+",
     task="[a-z0-9_]+-[a-z0-9_]+",
     run=r"[a-z0-9_]+(-[a-z_]+[0-9.]+)*-seed\d+",
-    figure="[a-z0-9_]+",
+    figure="(?!split_)[a-z0-9_]+",
+    split_task="[a-z0-9_]+",
+    context="[a-z0-9_]+",
+    side="edge|cloud",
+    split_run=r"[a-z_]+(-[a-z0-9_+]+)*-seed\d+",
+    split_figure="split_[a-z0-9_]+",
 
 
 onstart:
@@ -50,6 +58,12 @@ onstart:
             f"device = {config['device']!r}: runs cannot be sent to a device yet. "
             "On the device itself, use `--config device=local`; to see the plan, add `-n`."
         )
+    for side in ("edge", "cloud"):
+        if config["split"][side]["device"] != "local":
+            raise WorkflowError(
+                f"split.{side}.device = {config['split'][side]['device']!r}: both sides run here "
+                "yet. On two machines, start each by hand: docs/split.md; to see the plan, add `-n`."
+            )
 
 
 def one_line(content):
@@ -135,6 +149,75 @@ def profile_of(wildcards):
     names = (wildcards.device, wildcards.task, wildcards.run)
     scheme = SCHEMES[settings.RunKey.parse(*names).scheme]
     return path if scheme.trains is None else ancient(path)
+
+
+def split_key(wildcards):
+    """Which run of split training this is."""
+    return split_settings.SplitKey.parse(
+        wildcards.device, wildcards.split_task, wildcards.context, wildcards.split_run
+    )
+
+
+def split_spec(wildcards):
+    """The complete spec of a run of split training."""
+    return split_settings.run_spec(
+        config, split_key(wildcards), DEVICES, CONTEXTS_FOLDER
+    )
+
+
+def spec_of_split(wildcards):
+    """The same on one line."""
+    return one_line(split_spec(wildcards))
+
+
+def spec_of_split_profile(wildcards):
+    """The spec that both devices are profiled for, on one line."""
+    task = wildcards.split_task
+    return one_line(split_settings.profile_spec(config, task, DEVICES, CONTEXTS_FOLDER))
+
+
+def data_of_split(wildcards):
+    """Manifest of the data set of a run of split training."""
+    return f"{split_spec(wildcards)['data']['folder']}/manifest.json"
+
+
+def weights_of_split(wildcards):
+    """Manifest of the pretrained weights of a task, where it has any."""
+    task = wildcards.split_task
+    spec = split_settings.profile_spec(config, task, DEVICES, CONTEXTS_FOLDER)
+    weights = spec["model"]["weights"]
+    return f"{weights}/manifest.json" if weights else []
+
+
+def profiles_of_split(wildcards):
+    """Profiles of both devices, where they decide where the cut is."""
+    spec = split_spec(wildcards)
+    return list(spec["profile"].values()) if spec["scheme"]["cut"] is None else []
+
+
+def split_figure_of(wildcards):
+    """The figure of split training of this name."""
+    if wildcards.split_figure not in SPLIT_FIGURES:
+        known = settings.schema.suggestion(
+            wildcards.split_figure, sorted(SPLIT_FIGURES)
+        )
+        raise WorkflowError(f"there is no figure {wildcards.split_figure!r} ({known})")
+    return SPLIT_FIGURES[wildcards.split_figure]
+
+
+def inputs_of_split_figure(wildcards):
+    """Results or profiles that a figure of split training is drawn from."""
+    return split_figure_of(wildcards).files(config)
+
+
+def folders_of_split_figure(wildcards):
+    """What the drawing is told of them."""
+    return split_figure_of(wildcards).folders(config)
+
+
+def entry_of_split_figure(wildcards):
+    """A figure's entry, on one line."""
+    return one_line(split_figure_of(wildcards).entry)
 
 
 def environment_of_data(wildcards):

@@ -5,7 +5,7 @@ compared as ratios within one run, since machines are noisy; none of them is a t
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 # Name: the environments in which it runs, each with its own framework. The module of the same
 # name has `run`.
@@ -21,17 +21,25 @@ BENCHMARKS = {
     "parity": ("main",),
     "time_to_accuracy": ("main",),
     "workflow": ("main",),
+    "codecs": ("main",),
+    "decision": ("main",),
+    "simulator": ("main",),
+    "wire": ("main",),
+    "pipeline": ("main",),
+    "cuts": ("main",),
+    "edge_memory": ("main",),
 }
 
 
 @dataclass
 class Report:
-    """figures: what was measured, all `measured` on this machine. limits: by the path of a
-    figure (`key/key`), the largest value that is accepted. notes: what a reader must know."""
+    """figures: what was found on this machine. limits: by the path of a figure (`key/key`), the
+    largest value that is accepted. notes: what a reader must know. kind: what the figures are."""
 
     figures: dict[str, Any]
     limits: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    kind: Literal["measured", "emulated", "simulated"] = "measured"
 
     def exceeded(self) -> dict[str, float]:
         """Figures above their limit."""

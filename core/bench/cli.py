@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     content = {
         "name": args.name,
         "environment": Path(sys.prefix).name,
-        "kind": "measured",
+        "kind": report.kind,
         "figures": report.figures,
         "limits": report.limits,
         "exceeded": report.exceeded(),

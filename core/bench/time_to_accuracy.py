@@ -4,20 +4,15 @@ The runs are those of figures 15a and 20a and lie where the pipeline puts them, 
 there are used and a stopped benchmark goes on where it was.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from core import config as settings
-from core import schema
-from core.bench import Report
+from core.bench import Report, campaign
+from core.bench.campaign import PROJECT, snakemake
 from core.figures.results import Run, read_run
 
-PROJECT = Path(__file__).parents[2]
 FIGURES, SEEDS = ("fig15a", "fig20a"), (0, 1, 2)
 OURS = "elastic"
 SHARES = (0.90, 0.95, 1.00)  # of the lowest best accuracy, so that every run gets there
@@ -25,12 +20,12 @@ SHARES = (0.90, 0.95, 1.00)  # of the lowest best accuracy, so that every run ge
 
 def run() -> Report:
     """Trains what is missing: 18 runs of one to two minutes, fetching and profiling beside."""
-    config = schema.read_yaml(PROJECT / "config/config.yaml")
+    config = campaign.config()
     folders = run_folders(config)
     # By itself first: Snakemake leaves out a missing result whose profile, `ancient` to it, exists
     # and is to be measured again in the same call.
-    _snakemake(profiles(config))
-    _snakemake(f"{folder}/result.json" for folder in folders)
+    snakemake(profiles(config))
+    snakemake(f"{folder}/result.json" for folder in folders)
     figures = analyse([read_run(PROJECT / folder) for folder in folders])
     notes = [
         f"demo scale, seeds {', '.join(map(str, SEEDS))}; not a reproduction of the paper. "
@@ -86,7 +81,7 @@ def analyse(runs: Sequence[Run]) -> dict[str, object]:
 def _to(target: float, by_scheme: Mapping[str, Mapping[int, Run]]) -> dict[str, object]:
     """Seconds to one target, in percent, and how much faster elastic is than each scheme."""
     seconds = {
-        scheme: {seed: seconds_to(run, target) for seed, run in seeds.items()}
+        scheme: {seed: 3600 * run.hours_to(target) for seed, run in seeds.items()}
         for scheme, seeds in by_scheme.items()
     }
     return {
@@ -100,22 +95,7 @@ def _to(target: float, by_scheme: Mapping[str, Mapping[int, Run]]) -> dict[str, 
     }
 
 
-def seconds_to(run: Run, target: float) -> float:
-    """Seconds of training to the end of the first epoch with that accuracy in percent, which
-    some epoch of the run has."""
-    enough = 100 * run.epochs["test_accuracy"].to_numpy() >= target - 1e-9
-    return float(3600 * run.hours(testing=False)[enough.argmax()])
-
-
 def _summary(values: Iterable[float]) -> dict[str, float]:
     found = np.array(list(values))
     parts = {"mean": found.mean(), "lowest": found.min(), "highest": found.max()}
     return {name: round(float(value), 2) for name, value in parts.items()}
-
-
-def _snakemake(targets: Iterable[str]) -> None:
-    """Its own messages tell how far it is; they leave standard output to the JSON."""
-    command = ["snakemake", *targets, "--cores", "1", "--snakefile", str(PROJECT / "Snakefile")]
-    command += ["--directory", str(PROJECT)]
-    command += ["--workflow-profile", str(PROJECT / "profiles/default")]
-    subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ)

@@ -1,4 +1,4 @@
-"""The verb `figure`: draw one figure from the folders of finished runs."""
+"""The verb `figure`: draw one figure from finished runs, profiles or the simulator."""
 
 import argparse
 import json
@@ -12,16 +12,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's arguments."""
     parser.add_argument("--name", required=True, help="name of the figure, as in `figures`")
     parser.add_argument("--entry", required=True, metavar="JSON", help="its entry in `figures`")
-    parser.add_argument("--stand-ins", required=True, metavar="JSON", help="`stand_ins`")
+    parser.add_argument("--stand-ins", default="{}", metavar="JSON", help="`stand_ins`")
     parser.add_argument(
         "--testing",
-        required=True,
+        default="exclude",
         choices=("include", "exclude"),
         help="whether the time axis counts testing",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="PDF", help="figure to write")
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN_FOLDER", help="folder of a finished run"
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUN_FOLDER",
+        help="folder of a finished run; for kind split_profile, profiles of edge and cloud (JSON)",
     )
 
 

@@ -99,8 +99,13 @@ class Run:
     @property
     def processor(self) -> str:
         """Processor, or model of the board, as its system tells it; empty if it does not."""
-        processor = str(self.result.get("machine", {}).get("processor") or "")
-        return " ".join(processor.replace("(R)", "").replace("(TM)", "").split())
+        return processor(self.result)
+
+    def hours_to(self, accuracy: float) -> float:
+        """Hours of training, testing excluded, to the end of the first epoch with that test
+        accuracy in percent; NaN if there is none."""
+        enough = 100 * self.epochs["test_accuracy"].to_numpy() >= accuracy - 1e-9
+        return float(self.hours(testing=False)[enough.argmax()]) if enough.any() else float("nan")
 
     def hours(self, testing: bool) -> np.ndarray:
         """Hours from the start to the end of each epoch, every duration as it was recorded."""
@@ -119,9 +124,7 @@ class Run:
 
     def recorded(self, key: str) -> Any:
         """What the result holds under a dotted key. Raises DataError where it holds nothing."""
-        value: Any = self.result
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = _inside(self.result, key)
         if not value:
             raise DataError(f"{self.folder / 'result.json'} has no {key}; {AGAIN}")
         return value
@@ -153,58 +156,88 @@ class Settings:
         return self.stand_ins.get(published, published)
 
 
+def processor(result: Mapping[str, Any]) -> str:
+    """Processor of the machine that a result comes from; empty where its system does not tell."""
+    name = str(result.get("machine", {}).get("processor") or "")
+    return " ".join(name.replace("(R)", "").replace("(TM)", "").split())
+
+
 def read_run(folder: Path) -> Run:
     """Read and check a run's folder (result.json and epochs.csv)."""
-    result = _read_result(folder / "result.json")
-    return Run(folder, result["spec"], result, _read_epochs(folder / "epochs.csv"))
+    result = read_result(folder / "result.json", SPEC_KEYS, "device.timing")
+    path = folder / "epochs.csv"
+    epochs = read_table(path, COLUMNS, "epoch")
+    check_count(path, epochs, "epoch", first=1)
+    check_durations(path, epochs, (*TRAINING_SECONDS, TESTING_SECONDS))
+    return Run(folder, result["spec"], result, epochs)
 
 
-def _read_result(path: Path) -> dict[str, Any]:
+def read_result(path: Path, keys: Sequence[str], timing: str) -> dict[str, Any]:
+    """A result.json. keys: what its spec must hold, dotted. timing: the one of them that says what
+    its times are. Raises DataError."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: finish this run first") from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}); {AGAIN}") from None
-    for key in SPEC_KEYS:
-        value = result
-        for part in ("spec", *key.split(".")):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is None:
+    for key in keys:
+        if _inside(result, f"spec.{key}") is None:
             raise DataError(f"{path} has no spec.{key}; {AGAIN}")
-    timing = result["spec"]["device"]["timing"]
-    if timing not in TIMINGS:
+    word = _inside(result, f"spec.{timing}")
+    if word not in TIMINGS:
         allowed = ", ".join(TIMINGS)
-        raise DataError(f"{path}: spec.device.timing is {timing!r}, allowed: {allowed}")
+        raise DataError(f"{path}: spec.{timing} is {word!r}, allowed: {allowed}")
     return dict(result)
 
 
-def _read_epochs(path: Path) -> pd.DataFrame:
+def _inside(content: Any, key: str) -> Any:
+    """What is under a dotted key; None where it is not there."""
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
+def read_table(
+    path: Path, columns: Sequence[str], row: str, gaps: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Columns of numbers. row: what a line stands for. gaps: columns that may have empty cells,
+    which are NaN then. Raises DataError."""
     try:
         table = pd.read_csv(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: finish this run first") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a table ({error}); {AGAIN}") from None
-    missing = [column for column in COLUMNS if column not in table]
+    missing = [column for column in columns if column not in table]
     if missing:
         raise DataError(f"{path} has no column {', '.join(missing)}; {AGAIN}")
     if table.empty:
-        raise DataError(f"{path} holds no epoch; {AGAIN}")
-    numbers = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
-    for column in COLUMNS:
+        raise DataError(f"{path} holds no {row}; {AGAIN}")
+    numbers = table[list(columns)].apply(pd.to_numeric, errors="coerce")
+    for column in columns:
         bad = ~np.isfinite(numbers[column].to_numpy(dtype=float))
+        if column in gaps:
+            bad &= table[column].notna().to_numpy()
         if bad.any():
-            row = int(bad.argmax()) + 1
-            where = f"{path}: column {column}, row {row}"
+            where = f"{path}: column {column}, row {int(bad.argmax()) + 1}"
             raise DataError(f"{where} is not a finite number; {AGAIN}")
-    if numbers["epoch"].tolist() != list(range(1, len(numbers) + 1)):
-        # A row lost or doubled by an unclean resume would shift every later point in time.
-        what = "column epoch must count 1, 2, ... without gap or repetition"
-        raise DataError(f"{path}: {what}; {AGAIN}")
-    if (numbers[[*TRAINING_SECONDS, TESTING_SECONDS]] < 0).any(axis=None):
-        raise DataError(f"{path} holds a negative duration; {AGAIN}")
     return numbers
+
+
+def check_count(path: Path, table: pd.DataFrame, column: str, first: int) -> None:
+    """Raises DataError for a row lost or doubled by an unclean resume, which would shift every
+    later point in time."""
+    if table[column].tolist() != list(range(first, first + len(table))):
+        series = f"{first}, {first + 1}, ..."
+        what = f"column {column} must count {series} without gap or repetition"
+        raise DataError(f"{path}: {what}; {AGAIN}")
+
+
+def check_durations(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raises DataError for a negative one."""
+    if (table[list(columns)] < 0).any(axis=None):
+        raise DataError(f"{path} holds a negative duration; {AGAIN}")
 
 
 def tidy(runs: Sequence[Run], labels: Sequence[str], y: str, testing: bool) -> pd.DataFrame:

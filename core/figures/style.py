@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from core.elastic.schemes import SCHEMES, Look
 from core.errors import ConfigError
 from core.figures.results import TIMINGS, Run
 from core.files import replacing
 from core.models import MODELS
+from core.models.blocks import NETWORKS
 
 WIDTH, WIDE = 3.5, 7.0  # inches: one column, two columns
 HEIGHT = 2.4  # inches without legend and note
@@ -48,6 +52,7 @@ RC: dict[Any, Any] = {
     "axes.linewidth": 0.6,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "hatch.linewidth": 0.5,
     "grid.color": "#dddddd",
     "grid.linewidth": 0.5,
     "xtick.major.width": 0.6,
@@ -96,12 +101,17 @@ DEVICES = {
 }
 
 # Names that readers know. Others appear as they are in the configuration.
-NAMES = {name: model.title for name, model in MODELS.items()} | {
+NAMES = {name: each.title for table in (MODELS, NETWORKS) for name, each in table.items()} | {
     "caltech_birds2011": "CUB-200-2011",
     "oxford_iiit_pet": "Oxford-IIIT Pet",
     "stanford_dogs": "Stanford Dogs",
     "elpv_mono": "elpv (mono)",
     "elpv_poly": "elpv (poly)",
+    "cifar10": "CIFAR-10",
+    "imdb": "IMDb",
+    "movie_snippets": "movie snippets",
+    "tiny_imagenet": "Tiny ImageNet",
+    "tiny_imagenet_20": "Tiny ImageNet, 20 classes",
 }
 
 
@@ -177,6 +187,14 @@ def number(value: float) -> str:
     return f"{value:,.{min(max(digits, 0), 6)}f}"
 
 
+def few_ticks(axis: Axis) -> None:
+    """Plain numbers at 1, 2 and 5 of each power of ten, on a logarithmic axis of short range."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(plain)
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
 def plain(value: float, _: object = None) -> str:
     """A tick of a logarithmic axis, without an exponent."""
     return f"{value:,.9f}".rstrip("0").rstrip(".")
@@ -194,19 +212,27 @@ def provenance(runs: Sequence[Run], stood_in: Mapping[str, str], published: str)
     is its published device. The runs share scale, device and framework. Times of several kinds are
     told apart by scheme.
     """
-    scale = runs[0].scale
-    kinds = {t: [label(r.scheme, r.rho) for r in runs if r.timing == t] for t in TIMINGS}
-    kinds = {timing: list(dict.fromkeys(names)) for timing, names in kinds.items() if names}
-    if len(kinds) == 1:
-        times = [f"times {timing}" for timing in kinds]
-    else:
-        times = [f"times {timing}: {', '.join(names)}" for timing, names in kinds.items()]
-    setting = "published setting" if scale == "paper" else f"{scale} scale"
-    origin = [setting, runs[0].framework, _device(runs[0], published), *times]
+    times = timings([(r.timing, label(r.scheme, r.rho)) for r in runs])
+    origin = [setting(runs[0].scale), runs[0].framework, _device(runs[0], published), *times]
     replaced: dict[str, list[str]] = {}
     for name, ran in stood_in.items():
         replaced.setdefault(human(ran), []).append(human(name))
     return [SEPARATOR.join(parts) for parts in (origin, _replacements(replaced)) if parts]
+
+
+def setting(scale: str) -> str:
+    """What a scale is called on the face of a figure."""
+    return "published setting" if scale == "paper" else f"{scale} scale"
+
+
+def timings(named: Sequence[tuple[str, str]]) -> list[str]:
+    """What the times are, from pairs (timing, what has it). Where they are not all alike, each
+    kind says of what it is."""
+    kinds = {t: list(dict.fromkeys(name for k, name in named if k == t)) for t in TIMINGS}
+    kinds = {timing: names for timing, names in kinds.items() if names}
+    if len(kinds) == 1:
+        return [f"times {timing}" for timing in kinds]
+    return [f"times {timing}: {', '.join(names)}" for timing, names in kinds.items()]
 
 
 def _device(run: Run, published: str) -> str:
@@ -232,10 +258,11 @@ def add_title(figure: Figure, text: str) -> None:
     figure.suptitle(_wrapped(text, size, figure.get_figwidth(), ", "))
 
 
-def add_legend(figure: Figure, axes: Axes) -> None:
+def add_legend(figure: Figure, axes: Axes, more: Sequence[Artist] = ()) -> None:
     """Put the legend of the axes below everything, in two columns if they fit, where it covers no
-    data; the figure grows."""
+    data; the figure grows. more: further handles, with their labels."""
     handles, labels = axes.get_legend_handles_labels()
+    handles, labels = [*handles, *more], [*labels, *(str(each.get_label()) for each in more)]
     half = math.ceil(len(labels) / 2)
     columns = 2 if half < len(labels) and _fit(labels[:half], labels[half:], figure) else 1
     _reserve(figure, LEGEND_LINE * (half if columns == 2 else len(labels)) + 3 * MARGIN)

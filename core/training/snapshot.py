@@ -4,6 +4,7 @@ moment and goes on with the same bits."""
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,18 +56,32 @@ class Snapshots:
         for old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
 
-    def load(self) -> Snapshot | None:
-        """The newest usable snapshot, or None. Others are set aside with a message."""
+    def load(self, step: int | None = None) -> Snapshot | None:
+        """The newest usable snapshot, or None; that of `step` where it is given. Files that cannot
+        be used are set aside with a message; those of later steps are dropped then, since the
+        run goes on without them."""
         for leftover in self.folder.glob(".*.tmp"):  # of a run that was killed while writing
             leftover.unlink(missing_ok=True)
+        for file in self._usable():
+            if step is None or _step(file) == step:
+                return self._read(file)
+            if _step(file) > step:
+                file.unlink()
+        return None
+
+    def steps(self) -> list[int]:
+        """Steps of the usable snapshots, newest first."""
+        return list(dict.fromkeys(_step(file) for file in self._usable()))
+
+    def _usable(self) -> Iterator[Path]:
         for file in self._files():
             problem = self._problem(file)
             if problem is None:
-                return self._read(file)
+                yield file
+                continue
             aside = file.with_suffix(".rejected")
             file.replace(aside)
             log.warning("snapshot %s is not used: %s; set aside as %s", file, problem, aside.name)
-        return None
 
     def _files(self) -> list[Path]:
         """Newest first; of the same step, the one written last."""
@@ -92,6 +107,10 @@ class Snapshots:
         with safe_open(file, "numpy") as content:
             arrays = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
             return Snapshot(arrays, json.loads(content.metadata()["progress"]))
+
+
+def _step(file: Path) -> int:
+    return int(file.name[5:14])
 
 
 def _checksum(content: bytes) -> str:

@@ -1,0 +1,250 @@
+"""What a figure of split training reads: folders of finished runs, and profiles, checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from core.errors import ConfigError, DataError
+from core.figures.results import (
+    AGAIN,
+    check_count,
+    check_durations,
+    processor,
+    read_result,
+    read_table,
+)
+from core.split import profile
+
+SPEC_KEYS = (
+    "scale",
+    "seed",
+    "timing",
+    "edge.name",
+    "edge.title",
+    "edge.slowdown",
+    "cloud.name",
+    "cloud.title",
+    "cloud.slowdown",
+    "context.name",
+    "context.title",
+    "model.name",
+    "data.name",
+    "scheme.name",
+    "scheme.staleness",
+    "scheme.uplink",
+    "scheme.feedback",
+)
+SECONDS = ("training_s", "testing_s", "snapshot_s")
+# Moves are a part of training. A run may have tested nothing.
+EPOCHS = ("epoch", "test_accuracy", *SECONDS)
+# Rates are empty until they were measured.
+STEPS = (
+    "step",
+    "epoch",
+    "seconds",
+    "cut",
+    "up_bytes",
+    "down_bytes",
+    "late",
+    "up_rate",
+    "down_rate",
+)
+RATES = ("up_rate", "down_rate")
+WARM_UP = 1 / 3  # of the steps of a run, before times count
+
+
+class Steady(NamedTuple):
+    """Seconds per step once the pipeline is full: median and quartiles over rounds of K + 1 steps,
+    in which a wait comes once. rounds: how many, overlapping. staleness: K."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+    staleness: int
+
+    def values(self) -> dict[str, Any]:
+        """For a line of a CSV."""
+        return {
+            "seconds per step": self.median,
+            "lower quartile": self.low,
+            "upper quartile": self.high,
+            "rounds": self.rounds,
+            "K": self.staleness,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SplitRun:
+    """A finished run: its spec, its whole result, one row per epoch and one per step."""
+
+    folder: Path
+    spec: Mapping[str, Any]
+    result: Mapping[str, Any]
+    epochs: pd.DataFrame
+    steps: pd.DataFrame
+
+    @property
+    def scale(self) -> str:
+        """Setting that it ran at: demo, paper, custom or tiny."""
+        return str(self.spec["scale"])
+
+    @property
+    def model(self) -> str:
+        """Name of the network that ran."""
+        return str(self.spec["model"]["name"])
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set that ran."""
+        return str(self.spec["data"]["name"])
+
+    @property
+    def scheme(self) -> str:
+        """Name of the scheme that divided the work."""
+        return str(self.spec["scheme"]["name"])
+
+    @property
+    def context(self) -> str:
+        """Name of the network between the two sides."""
+        return str(self.spec["context"]["name"])
+
+    @property
+    def timing(self) -> str:
+        """What its times are: measured, emulated or simulated."""
+        return str(self.spec["timing"])
+
+    @property
+    def edge(self) -> str:
+        """The edge's device. A host is no model of board, so its processor is named too."""
+        return self._device("edge", processor(self.result))
+
+    @property
+    def cloud(self) -> str:
+        """The cloud's device."""
+        return self._device("cloud", "")
+
+    def _device(self, side: str, processor: str) -> str:
+        own = self.spec[side]
+        parts = [str(own["title"])]
+        if own["name"] == "local" and processor:
+            parts.append(processor)
+        if own["slowdown"] != 1:
+            parts.append(f"emulated {own['slowdown']:g}× slower")
+        return ", ".join(parts)
+
+    def setting(self, key: str) -> Any:
+        """What a figure may vary: staleness (of the first epoch), uplink or feedback."""
+        value = self.spec["scheme"][key]
+        return value[0]["steps"] if key == "staleness" else value
+
+    def has(self, settings: Mapping[str, Any]) -> bool:
+        """Whether it ran with these settings."""
+        return all(self.setting(key) == value for key, value in settings.items())
+
+    def hours(self, testing: bool) -> np.ndarray:
+        """Hours of training from the start to the end of each epoch, moves included."""
+        parts = ["training_s", *(["testing_s"] if testing else [])]
+        return np.cumsum(self.epochs[parts].sum(axis=1).to_numpy()) / 3600
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """Test accuracy after each epoch in percent. Raises ConfigError where it tested nothing."""
+        values = np.asarray(100 * self.epochs["test_accuracy"], dtype=float)
+        if np.isnan(values).any():
+            raise ConfigError(
+                f"{self.folder / 'epochs.csv'}: column test_accuracy is empty: this run tested "
+                "nothing; give training.test_samples, and no steps in the entry of the figure"
+            )
+        return values
+
+    @property
+    def best_accuracy(self) -> float:
+        """That of the best epoch."""
+        return float(self.accuracies.max())
+
+    def steady(self) -> Steady:
+        """Seconds per step after the first third of the run, the ends of epochs and moves left
+        out: there the pipeline runs empty. Raises ConfigError for too short a run."""
+        staleness = int(self.steps["late"].mode().iloc[0])
+        warm = self.steps["step"] >= WARM_UP * len(self.steps)
+        full = self.steps[warm & (self.steps["late"] == staleness)]
+        step, epoch, seconds = (full[c].to_numpy() for c in ("step", "epoch", "seconds"))
+        n = staleness + 1
+        whole = (step[n:] - step[:-n] == n) & (epoch[n:] == epoch[:-n])
+        taken = ((seconds[n:] - seconds[:-n]) / n)[whole]
+        if not len(taken):
+            raise ConfigError(
+                f"{self.folder / 'iterations.csv'}: no {n + 1} steps in a row with {staleness} "
+                f"under way after the first third of {len(self.steps)} steps; train more of them"
+            )
+        low, median, high = np.quantile(taken, (0.25, 0.5, 0.75))
+        return Steady(float(median), float(low), float(high), len(taken), staleness)
+
+    @property
+    def up_bytes(self) -> float:
+        """Bytes of tensors that a step sends up, the median."""
+        return float(self.steps["up_bytes"].median())
+
+    def row(self, label: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A line of a figure's CSV: what ran, `values`, and where they come from."""
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "context": self.context,
+            "scheme": self.scheme,
+            "label": label,
+            "seed": self.spec["seed"],
+            **values,
+            "timing": self.timing,
+            "run": self.folder.as_posix(),
+        }
+
+
+def read_split_run(folder: Path) -> SplitRun:
+    """Read and check a run's folder (result.json, epochs.csv and iterations.csv)."""
+    result = read_result(folder / "result.json", SPEC_KEYS, "timing")
+    path = folder / "epochs.csv"
+    epochs = read_table(path, EPOCHS, "epoch", gaps=("test_accuracy",))
+    check_count(path, epochs, "epoch", first=1)
+    check_durations(path, epochs, SECONDS)
+    path = folder / "iterations.csv"
+    steps = read_table(path, STEPS, "step", gaps=RATES)
+    codecs = pd.read_csv(path, dtype=str, keep_default_na=False)  # "none" is a codec
+    for column in ("uplink", "downlink"):
+        if column not in codecs:
+            raise DataError(f"{path} has no column {column}; {AGAIN}")
+        steps[column] = codecs[column]
+    check_count(path, steps, "step", first=0)
+    if (steps["seconds"].diff() < 0).any():
+        raise DataError(f"{path}: column seconds must not fall; {AGAIN}")
+    return SplitRun(folder, result["spec"], result, epochs, steps)
+
+
+class Profile(NamedTuple):
+    """A side's profile, as `split profile` writes it."""
+
+    path: Path
+    content: dict[str, Any]
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile. Raises DataError when it is missing, damaged or lacks something."""
+    content = profile.load(path)
+    keys = ("blocks", "batch", "model", "size", "feature_shapes", "codecs", "slowdown", "device")
+    for key in (*keys, "forward_s", "backward_s"):
+        if key not in content:
+            raise DataError(f"profile {path} has no {key}; delete it, and profile the device again")
+    blocks = content["blocks"]
+    wanted = {"forward_s": blocks, "backward_s": blocks, "feature_shapes": blocks + 1}
+    for key, count in wanted.items():
+        if len(content[key]) != count:
+            raise DataError(
+                f"profile {path}: {key} has {len(content[key])} entries, must have {count}; "
+                "delete it, and profile the device again"
+            )
+    return Profile(path, content)

@@ -1,0 +1,146 @@
+"""The verb `split`: one side of a run by hand, and what belongs to it."""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's own verbs."""
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _cloud(verbs.add_parser("cloud", help="the cloud's side: wait for the edge and work with it"))
+    _edge(verbs.add_parser("edge", help="the edge's side: train with a cloud that is there"))
+    _certificates(verbs.add_parser("certificates", help="make the certificates of both sides"))
+    _profile(verbs.add_parser("profile", help="measure what each block takes on this device"))
+    _link(verbs.add_parser("link", help="an emulated link in front of a cloud"))
+
+
+def _cloud(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Hold the last blocks of a run's network, and answer the edge until it has finished. "
+        "Killed and started again, it goes on from its last snapshot."
+    )
+    _both_sides(parser)
+    parser.add_argument("--snapshots", type=Path, required=True, help="folder of its snapshots")
+    parser.add_argument("--listen", default="0.0.0.0:50051", metavar="HOST:PORT", help="where")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+
+    def command(args: argparse.Namespace) -> None:
+        from core.spec import RunSpec
+        from core.split.run import run_cloud
+
+        spec = RunSpec.load(args.spec)
+        run_cloud(spec, args.snapshots, args.listen, args.certificates, args.patience, args.child)
+
+    parser.set_defaults(command=command)
+
+
+def _edge(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Train a run with a cloud that was started by `split cloud` with the same spec. Stop it "
+        "in any way; the same command goes on from the last snapshot of both sides."
+    )
+    _both_sides(parser)
+    parser.add_argument("--cloud", required=True, metavar="HOST:PORT", help="where the cloud is")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run's results")
+
+    def command(args: argparse.Namespace) -> None:
+        from core.spec import RunSpec
+        from core.split.run import run_edge
+
+        spec = RunSpec.load(args.spec)
+        run_edge(spec, args.out, args.cloud, args.certificates, args.patience)
+
+    parser.set_defaults(command=command)
+
+
+def _both_sides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", type=Path, help="run spec (YAML), the same on both sides")
+    parser.add_argument(
+        "--certificates", type=Path, required=True, help="folder of this side's certificates"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long the other side may stay away (default: %(default)s)",
+    )
+
+
+def _certificates(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Make an authority of your own and, signed by it, a certificate and a key for each side. "
+        "Each side needs ca.crt and its own two files; the authority's key is not kept."
+    )
+    parser.add_argument("folder", type=Path, help="where to write them")
+    parser.add_argument("--host", action="append", default=[], help="name or address of the cloud")
+    parser.add_argument("--days", type=int, default=30, help="how long they hold")
+
+    def command(args: argparse.Namespace) -> None:
+        from core.split.certificates import make
+
+        make(args.folder, days=args.days, hosts=args.host)
+        log.info("certificates for cloud and edge are in %s", args.folder)
+
+    parser.set_defaults(command=command)
+
+
+def _profile(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Measure the blocks and codecs of a run's network on this device."
+    parser.add_argument("spec", type=Path, help="run spec that names network, batch and devices")
+    parser.add_argument("--side", choices=("edge", "cloud"), required=True, help="whose device")
+    parser.add_argument("--out", type=Path, required=True, help="profile to write (JSON)")
+    parser.add_argument("--repeats", type=int, default=5, help="measured steps")
+
+    def command(args: argparse.Namespace) -> None:
+        from core.spec import RunSpec
+        from core.split.profile import measure
+        from core.training.alone import alone_on
+
+        spec = RunSpec.load(args.spec)
+        with alone_on(spec[args.side]["name"]):
+            measure(spec, args.side, args.out, args.repeats)
+
+    parser.set_defaults(command=command)
+
+
+def _link(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Stand between an edge and a cloud and pass on what they send as a network of this "
+        "context would. `--self-test` reports the rates that were asked and those given."
+    )
+    parser.add_argument("context", type=Path, help="file of config/contexts")
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="where")
+    parser.add_argument("--to", metavar="HOST:PORT", help="where the cloud is")
+    parser.add_argument("--report", type=Path, help="JSON to write at the end")
+    parser.add_argument("--self-test", action="store_true", help="measure the emulation and end")
+
+    def command(args: argparse.Namespace) -> None:
+        from core.split.contexts import load
+        from core.split.link import measure, serve
+
+        context = load(args.context)
+        if args.self_test:
+            print(json.dumps(measure(context), indent=1))
+        elif args.to:
+            serve(_address(args.listen), _address(args.to), context, args.report)
+        else:
+            raise ConfigError("split link: say where the cloud is with --to, or --self-test")
+
+    parser.set_defaults(command=command)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"{text!r} is not HOST:PORT")
+    return host, int(port)

@@ -1,0 +1,242 @@
+"""The cloud's side of a run: it holds the last blocks, the loss, and answers the edge in order."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core import machine
+from core.split import codec as codecs
+from core.split.channel import Channel
+from core.split.distributions import distributions
+from core.split.feedback import Residual, feedback
+from core.split.messages import (
+    BEGIN,
+    DISTRIBUTIONS,
+    EVALUATE,
+    FEATURES,
+    FINISH,
+    FINISHED,
+    GRADIENT,
+    MOVE,
+    MOVED,
+    PROBE,
+    PROBED,
+    READY,
+    REFUSED,
+    SAVE,
+    SAVED,
+    SCORES,
+    WEIGHTS,
+    integers,
+    tensor_of,
+    with_tensor,
+)
+from core.split.network import block_count, make_part
+from core.split.pace import Pace
+from core.split.part import State, loss_of
+from core.split.wire import Frame
+from core.training.snapshot import Snapshot, Snapshots
+
+log = logging.getLogger(__name__)
+
+_BLOCKS, _UPLINK, _DOWNLINK, _RESIDUAL = "blocks", "uplink", "downlink", "residual"
+
+
+class Cloud:
+    """One session with one edge. `serve` answers its frames, one after the other."""
+
+    def __init__(self, spec: Any, channel: Channel, snapshots: Path) -> None:
+        """snapshots: folder of this side's snapshots."""
+        self._spec, self._channel = spec, channel
+        self._snapshots = Snapshots(snapshots, spec.digest)
+        self._blocks = block_count(spec)
+        self._pace = Pace(spec["cloud"]["slowdown"])
+        self._part = make_part(spec, range(0))
+        scheme, decision = spec["scheme"], spec["scheme"]["decision"] or {}
+        self._allowed = {"none", scheme["uplink"], scheme["downlink"]}
+        self._allowed |= {*decision.get("uplink", ()), *decision.get("downlink", ())}
+        self._residual = Residual(feedback(spec["scheme"]["feedback"]).carries)
+        self._cut = self._blocks
+        self._use("none", "none")
+
+    def serve(self) -> None:
+        """Answer until the edge has finished. Raises PeerError when it stays away, SessionLost
+        when it has begun another session."""
+        while True:
+            frame = self._channel.receive()
+            self._channel.send(self._answer(frame))
+            if frame.kind == FINISH:
+                return
+
+    def _answer(self, frame: Frame) -> Frame:
+        """The reply. What cannot be used is refused and leaves everything as it was."""
+        answers: dict[str, Callable[[Frame], Frame]] = {
+            BEGIN: self._begin,
+            FEATURES: self._train,
+            EVALUATE: self._evaluate,
+            MOVE: self._move,
+            SAVE: self._save,
+            WEIGHTS: self._distributions,
+            PROBE: self._probe,
+            FINISH: self._finish,
+        }
+        try:
+            if frame.kind not in answers:
+                raise ValueError(f"there is no frame {frame.kind!r}")
+            return answers[frame.kind](frame)
+        except ValueError as error:
+            log.warning("step %d: refused: %s", frame.step, error)
+            return Frame(REFUSED, frame.step, {}, {"reason": str(error)})
+
+    # Training.
+
+    def _train(self, frame: Frame) -> Frame:
+        """One step: the loss of a batch, the gradient of its features, and the update at once."""
+        self._pace.lap()
+        with self._pace.work():
+            labels = integers(frame, "labels")
+            features = self._input(frame, labels)
+            features.requires_grad_(self._cut > 0)
+            loss, correct = loss_of(self._part.forward(features, frame.step), labels)
+            torch.autograd.backward(loss)
+            self._part.update(float(frame.facts["learning_rate"]))
+            facts = {"loss": float(loss.detach()), "correct": correct}
+            reply = Frame(GRADIENT, frame.step, {}, facts)
+            if features.grad is not None:
+                reply = self._gradient(features.grad.numpy(), frame, facts)
+        return Frame(
+            GRADIENT, frame.step, reply.arrays, reply.facts | {"seconds": self._pace.lap()}
+        )
+
+    def _gradient(self, gradient: NDArray[Any], frame: Frame, facts: dict[str, Any]) -> Frame:
+        samples = self._samples(frame)
+        wanted = self._residual.add(gradient)
+        if self._downlink.lossless or not self._residual.active:
+            encoded = self._downlink.encode(wanted, frame.step, samples)
+        else:
+            encoded, decoded = self._downlink.encode_decoded(wanted, frame.step, samples)
+            self._residual.keep(wanted, decoded)
+        return with_tensor(GRADIENT, frame.step, encoded, **facts)
+
+    def _input(self, frame: Frame, labels: NDArray[np.int64]) -> torch.Tensor:
+        """What the first block here takes: decoded features, or the raw batch where all blocks are
+        here. Raises ValueError for what does not fit, before anything is computed."""
+        classes = self._spec["data"]["classes"]
+        if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(f"labels must be 0 to {classes - 1}, and there must be some")
+        decoder = self._uplink if frame.kind == FEATURES else self._exact
+        array = decoder.decode(tensor_of(frame), frame.step, self._samples(frame))
+        if len(array) != len(labels):
+            raise ValueError(f"{len(array)} samples with {len(labels)} labels")
+        if self._cut == 0:
+            return self._part.prepared(array)
+        return torch.from_numpy(array)
+
+    def _samples(self, frame: Frame) -> NDArray[np.int64]:
+        return integers(frame, "samples", len(integers(frame, "labels")))
+
+    def _evaluate(self, frame: Frame) -> Frame:
+        labels = integers(frame, "labels")
+        logits = self._part.evaluate(self._input(frame, labels))
+        loss, correct = loss_of(logits, labels)
+        return Frame(
+            SCORES, frame.step, {}, {"loss": float(loss) * len(labels), "correct": correct}
+        )
+
+    # Blocks that change sides.
+
+    def _move(self, frame: Frame) -> Frame:
+        """The edge gives blocks with this frame, or asks for some of this side's."""
+        cut, names = self._cut_of(frame), self._codecs_of(frame)
+        given: State = {}
+        if cut < self._cut:
+            self._part.take(frame.arrays)
+        else:
+            given = self._part.give(range(self._cut, cut))
+        self._cut = cut
+        self._use(*names)
+        return Frame(MOVED, frame.step, given)
+
+    def _cut_of(self, frame: Frame) -> int:
+        cut = frame.facts.get("cut")
+        if type(cut) is not int or not 0 <= cut <= self._blocks:
+            raise ValueError(f"cut {cut!r} is not 0 to {self._blocks}")
+        return cut
+
+    def _codecs_of(self, frame: Frame) -> tuple[str, str]:
+        names = (frame.facts.get("uplink"), frame.facts.get("downlink"))
+        allowed = self._allowed
+        if names[0] not in allowed or names[1] not in allowed:
+            raise ValueError(f"codecs {names} are not those of this run: {sorted(allowed)}")
+        return str(names[0]), str(names[1])
+
+    def _use(self, uplink: str, downlink: str) -> None:
+        """Start with these codecs, which remember nothing yet."""
+        self._names = (uplink, downlink)
+        seed, memory = self._spec["seed"], self._spec["scheme"]["delta_mib"]
+        self._uplink = codecs.make(uplink, seed, memory)
+        self._downlink = codecs.make(downlink, seed, memory)
+        self._exact = codecs.make("none")
+        self._residual.reset()
+
+    # Snapshots.
+
+    def _begin(self, frame: Frame) -> Frame:
+        """From the snapshot that both sides have, or from the start."""
+        if frame.step != self._channel.start:
+            raise ValueError(f"this session starts at step {self._channel.start}")
+        if frame.step:
+            self._load(frame.step)
+        else:
+            self._cut = self._cut_of(frame)
+            self._part = make_part(self._spec, range(self._cut, self._blocks))
+            self._use(*self._codecs_of(frame))
+        return Frame(READY, frame.step)
+
+    def _save(self, frame: Frame) -> Frame:
+        arrays = _under(_BLOCKS, self._part.state()) | _under(_UPLINK, self._uplink.state())
+        arrays |= _under(_DOWNLINK, self._downlink.state())
+        arrays |= _under(_RESIDUAL, self._residual.state())
+        progress = {"cut": self._cut, "codecs": self._names}
+        self._snapshots.save(frame.step, Snapshot(arrays, progress))
+        return Frame(SAVED, frame.step, {}, {})
+
+    def _load(self, step: int) -> None:
+        snapshot = self._snapshots.load(step)
+        assert snapshot is not None  # it is among the steps
+        self._cut = snapshot.progress["cut"]
+        self._use(*snapshot.progress["codecs"])
+        self._part.keep(range(0))
+        self._part.take(below(_BLOCKS, snapshot.arrays))
+        self._uplink.load_state(below(_UPLINK, snapshot.arrays))
+        self._downlink.load_state(below(_DOWNLINK, snapshot.arrays))
+        self._residual.load_state(below(_RESIDUAL, snapshot.arrays))
+
+    # The link and the end.
+
+    def _probe(self, frame: Frame) -> Frame:
+        """As many bytes down as came up: both directions of the link can be seen."""
+        return Frame(PROBED, frame.step, dict(frame.arrays))
+
+    def _distributions(self, frame: Frame) -> Frame:
+        found = {str(k): v for k, v in distributions(self._part.state()).items()}
+        return Frame(DISTRIBUTIONS, frame.step, {}, {"blocks": found})
+
+    def _finish(self, frame: Frame) -> Frame:
+        return Frame(FINISHED, frame.step, {}, {"peak_mib": machine.peak_mib()})
+
+
+def _under(prefix: str, arrays: State) -> State:
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def below(prefix: str, arrays: State) -> State:
+    """The arrays whose names begin with a prefix, without it."""
+    return {
+        k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(f"{prefix}/")
+    }

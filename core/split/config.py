@@ -1,0 +1,313 @@
+"""From the section `split` of the configuration to complete run specs. Imports no framework."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from core import RECIPE, schema
+from core.data import catalog
+from core.errors import ConfigError
+from core.figures.split_kinds import check_split_entry
+from core.models.blocks import NETWORKS
+from core.split.codecs import parse
+from core.split.contexts import Context, read_contexts
+from core.split.schemes import SCHEMES
+
+Config = dict[str, Any]
+
+DATA = "results/data/{dataset}-{size}"
+WEIGHTS = "results/weights/{weights}"
+PROFILE = "results/{scale}/{device}/split/profiles/{task}-{side}.json"
+RUN = "results/{scale}/{device}/split/{task}/{context}/{run}"
+
+# What a figure may ask of a run, beside the configuration, in the order in which it is named. A run
+# with `steps` is one short epoch without tests: it measures time.
+OPTIONS: dict[str, type[int] | type[str]] = {
+    "cut": int,
+    "staleness": int,
+    "uplink": str,
+    "feedback": str,
+    "steps": int,
+}
+_VALUES = {int: r"\d+", str: r"[a-z0-9_+]+"}
+_RUN_NAME = re.compile(
+    r"(?P<scheme>[a-z_]+)"
+    + "".join(rf"(-{name}(?P<{name}>{_VALUES[kind]}))?" for name, kind in OPTIONS.items())
+    + r"-seed(?P<seed>\d+)"
+)
+# Nothing is sent, so that it is the same in every context.
+NO_CONTEXT = "loopback"
+
+
+@dataclass(frozen=True)
+class SplitKey:
+    """Which run: what distinguishes it from the others of the same configuration."""
+
+    device: str  # of the edge
+    task: str
+    context: str
+    scheme: str
+    seed: int
+    options: tuple[tuple[str, int | str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        options = (f"-{name}{value}" for name, value in self.options)
+        return f"{self.scheme}{''.join(options)}-seed{self.seed}"
+
+    def folder(self, config: Config) -> str:
+        """Of its results."""
+        return RUN.format(
+            scale=config["scale"],
+            device=self.device,
+            task=self.task,
+            context=self.context,
+            run=self.name,
+        )
+
+    @classmethod
+    def parse(cls, device: str, task: str, context: str, run: str) -> "SplitKey":
+        """The key whose names these are. Raises ConfigError for names of no run."""
+        match = _RUN_NAME.fullmatch(run)
+        if not match:
+            raise ConfigError(f"{task}/{context}/{run} does not name a run")
+        options = tuple((o, kind(match[o])) for o, kind in OPTIONS.items() if match[o])
+        return cls(device, task, context, match["scheme"], int(match["seed"]), options)
+
+
+def check(config: Config, files: Sequence[Path], devices: Sequence[str], contexts: Path) -> None:
+    """Raises ConfigError naming key, value, what is known and the file. The shape of the section
+    was checked before."""
+    split = config["split"]
+    known = sorted(read_contexts(contexts))
+    for side in ("edge", "cloud"):
+        _one_of(split[side]["device"], devices, "device", ("split", side, "device"), files)
+    for name in _codecs(split):
+        parse(name)
+    for name, task in split["tasks"].items():
+        _check_task(name, task, files)
+    for name, entry in split["figures"].items():
+        at = ("split", "figures", name)
+        try:
+            check_split_entry(entry)
+        except ConfigError as error:
+            where = schema.source(at, entry, files)
+            raise ConfigError(f"{where}: {'.'.join(at)}: {error}") from None
+        for key, names in (("task", [*split["tasks"]]), ("schemes", [*SCHEMES])):
+            values = entry.get(key, [])
+            for value in [values] if isinstance(values, str) else values:
+                _one_of(value, names, key.removesuffix("s"), (*at, key), files)
+        for context in entry.get("contexts", []):
+            _one_of(context, known, "context", (*at, "contexts"), files)
+
+
+def _check_task(name: str, task: Config, files: Sequence[Path]) -> None:
+    at = ("split", "tasks", name)
+    _one_of(task["model"], [*NETWORKS], "network", (*at, "model"), files)
+    network = NETWORKS[task["model"]]
+    data = {e.name: e for e in catalog.load().values() if e.kind == network.kind}
+    _one_of(task["dataset"], [*data], f"data set of {network.kind}", (*at, "dataset"), files)
+    if task["cut"] > network.blocks:
+        raise ConfigError(
+            f"{schema.source((*at, 'cut'), task['cut'], files)}: {'.'.join(at)}.cut = "
+            f"{task['cut']}: {network.title} has {network.blocks} blocks"
+        )
+    if task["size"] < network.smallest:
+        raise ConfigError(
+            f"{schema.source((*at, 'size'), task['size'], files)}: {'.'.join(at)}.size = "
+            f"{task['size']}: {network.title} takes {network.smallest} or more"
+        )
+    if task["pretrained"] and network.weights is None:
+        raise ConfigError(
+            f"{schema.source((*at, 'pretrained'), True, files)}: {'.'.join(at)}.pretrained: there "
+            f"are no published weights of {network.title} in the catalog"
+        )
+
+
+def _codecs(split: Config) -> Iterator[str]:
+    yield from (split["uplink"], split["downlink"])
+    yield from (*split["decision"]["uplink"], *split["decision"]["downlink"])
+    for entry in split["figures"].values():
+        yield from entry.get("vary", {}).get("uplink", [])
+
+
+def _one_of(
+    value: str, known: Sequence[str], what: str, at: Sequence[str], files: Sequence[Path]
+) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"{schema.source(at, value, files)}: {'.'.join(at)} = {value!r}: unknown {what} "
+            f"({schema.suggestion(value, known)})"
+        )
+
+
+def runs(config: Config, entry: Config) -> tuple[SplitKey, ...]:
+    """The runs of a figure, each once, in the order of contexts, schemes and varied settings."""
+    found: dict[SplitKey, None] = {}
+    for context, scheme in product(entry.get("contexts", []), entry.get("schemes", [])):
+        for varied in _combinations(entry.get("vary", {})):
+            options = varied | ({"steps": entry["steps"]} if "steps" in entry else {})
+            key = SplitKey(
+                config["split"]["edge"]["device"],
+                entry["task"],
+                NO_CONTEXT if SCHEMES[scheme].cut == "edge" else context,
+                scheme,
+                config["seed"],
+                tuple((name, options[name]) for name in OPTIONS if name in options),
+            )
+            found[key] = None
+    return tuple(found)
+
+
+def _combinations(vary: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for values in product(*vary.values()):
+        yield dict(zip(vary, values, strict=True))
+
+
+def profiles(config: Config, task: str) -> dict[str, str]:
+    """Path of the profile of each side's device."""
+    return {
+        side: PROFILE.format(
+            scale=config["scale"], device=config["split"][side]["device"], task=task, side=side
+        )
+        for side in ("edge", "cloud")
+    }
+
+
+def run_spec(config: Config, key: SplitKey, devices: Config, contexts: Path) -> Config:
+    """The complete spec of a run, of the shape of core/schemas/split_run.schema.yaml.
+
+    devices: content of config/devices by name. Raises ConfigError for a task, scheme or context
+    that there is not.
+    """
+    split, known = config["split"], read_contexts(contexts)
+    for value, names, what in (
+        (key.task, [*split["tasks"]], "task"),
+        (key.scheme, [*SCHEMES], "scheme"),
+        (key.context, [*known], "context"),
+    ):
+        _one_of(value, names, what, ("split",), ())
+    task, context = split["tasks"][key.task], known[key.context]
+    network = NETWORKS[task["model"]]
+    sides = {side: _side(split[side], devices[split[side]["device"]]) for side in ("edge", "cloud")}
+    weights = WEIGHTS.format(weights=network.weights) if task["pretrained"] else None
+    return {
+        "recipe": RECIPE,
+        "kind": "split",
+        "scale": config["scale"],
+        "timing": _timing(context, key.scheme, sides),
+        "seed": key.seed,
+        **sides,
+        "context": context.plain(),
+        "model": {"name": task["model"], "weights": weights},
+        "data": {
+            "name": task["dataset"],
+            "folder": DATA.format(dataset=task["dataset"], size=task["size"]),
+            "size": task["size"],
+            "classes": catalog.entry(task["dataset"]).classes,
+        },
+        "training": _training(split, task, dict(key.options)),
+        "scheme": _scheme(split, task, key, network.blocks),
+        "profile": profiles(config, key.task),
+    }
+
+
+def profile_spec(config: Config, task: str, devices: Config, contexts: Path) -> Config:
+    """The spec that both devices are profiled for: what alters no number is always the same, so
+    that changing it measures nothing again."""
+    device = config["split"]["edge"]["device"]
+    spec = run_spec(
+        config, SplitKey(device, task, NO_CONTEXT, "context_aware", 0), devices, contexts
+    )
+    spec["edge"]["slowdown"] = spec["cloud"]["slowdown"] = 1
+    spec["training"] = spec["training"] | {"epochs": 1, "steps": None, "snapshot_minutes": 1}
+    return spec
+
+
+def _side(side: Config, device: Config) -> Config:
+    threads = device["threads"]
+    if side["threads"] is not None:
+        threads = dict.fromkeys(threads, side["threads"])
+    title = device["title"]
+    return {
+        "name": side["device"],
+        "title": title,
+        "threads": threads,
+        "slowdown": side["slowdown"],
+    }
+
+
+def _timing(context: Context, scheme: str, sides: Config) -> str:
+    """`emulated` where anything that takes part is imitated."""
+    part = {"edge": ["edge"], "cloud": ["cloud"]}.get(SCHEMES[scheme].cut, ["edge", "cloud"])
+    slowed = any(sides[side]["slowdown"] > 1 for side in part)
+    return "emulated" if slowed or context.emulated else "measured"
+
+
+def _training(split: Config, task: Config, options: Config) -> Config:
+    training = split["training"] | task.get("training", {})
+    if "steps" in options:
+        training = training | {"epochs": 1, "steps": options["steps"], "test_samples": 0}
+        training["weights_after"] = []
+    return dict(training)
+
+
+def _scheme(split: Config, task: Config, key: SplitKey, blocks: int) -> Config:
+    """What the scheme takes of the configuration, and what of a baseline is fixed."""
+    scheme, options = SCHEMES[key.scheme], dict(key.options)
+    none = [{"from_epoch": 1, "steps": 0}]
+    staleness = task.get("staleness", split["staleness"]) if scheme.replays else none
+    if "staleness" in options:
+        staleness = [{"from_epoch": 1, "steps": options["staleness"]}]
+    compressed = {
+        "uplink": options.get("uplink", split["uplink"]),
+        "downlink": split["downlink"],
+        "feedback": options.get("feedback", split["feedback"]),
+    }
+    plain = {"uplink": "none", "downlink": "none", "feedback": "none"}
+    fixed = options.get("cut", task["cut"])
+    cut = {"edge": blocks, "cloud": 0, "fixed": fixed}.get(scheme.cut)
+    return {
+        "name": key.scheme,
+        "cut": cut,
+        "staleness": staleness,
+        "mode": split["mode"],
+        **(compressed if scheme.compresses else plain),
+        "delta_mib": split["delta_mib"],
+        "decision": split["decision"] if scheme.cut == "moving" else None,
+    }
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure's entry and what it is drawn from: runs, or profiles of both devices."""
+
+    name: str
+    entry: Config
+    runs: tuple[SplitKey, ...]
+    profiles: tuple[str, ...]
+
+    def folders(self, config: Config) -> list[str]:
+        """What the drawing is told: folders of runs, or profiles."""
+        return [*(key.folder(config) for key in self.runs), *self.profiles]
+
+    def files(self, config: Config) -> list[str]:
+        """What must be there before."""
+        runs = [f"{key.folder(config)}/{name}" for key in self.runs for name in RESULTS]
+        return [*runs, *self.profiles]
+
+
+RESULTS = ("result.json", "epochs.csv", "iterations.csv")
+
+
+def figures(config: Config) -> dict[str, Figure]:
+    """Every figure of split training by its name."""
+    found = {}
+    for name, entry in config["split"]["figures"].items():
+        of_profiles = "task" in entry and "schemes" not in entry
+        paths = profiles(config, entry["task"]).values() if of_profiles else ()
+        found[name] = Figure(name, entry, runs(config, entry), tuple(paths))
+    return found

@@ -1,0 +1,53 @@
+"""What edge and cloud say to each other: the kinds of frames, and tensors in them."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.split.codec import Encoded
+from core.split.wire import Frame
+
+# The edge speaks first; the cloud answers each in order.
+BEGIN, READY = "begin", "ready"  # where a session goes on from
+FEATURES, GRADIENT = "features", "gradient"  # one training step
+EVALUATE, SCORES = "evaluate", "scores"  # one test batch
+MOVE, MOVED = "move", "moved"  # blocks change sides
+SAVE, SAVED = "save", "saved"  # a snapshot on both sides
+WEIGHTS, DISTRIBUTIONS = "weights", "distributions"  # how weights are distributed
+PROBE, PROBED = "probe", "probed"  # bytes that measure an idle link
+FINISH, FINISHED = "finish", "finished"
+REFUSED = "refused"  # the cloud could not use a frame; nothing has changed there
+
+_TENSOR = "tensor/"
+
+
+def with_tensor(
+    kind: str,
+    step: int,
+    encoded: Encoded,
+    arrays: dict[str, NDArray[Any]] | None = None,
+    **facts: Any,
+) -> Frame:
+    """A frame that carries an encoded tensor beside other arrays and facts."""
+    own = {_TENSOR + name: array for name, array in encoded.arrays.items()}
+    return Frame(kind, step, own | (arrays or {}), facts | {"encoded": encoded.facts})
+
+
+def tensor_of(frame: Frame) -> Encoded:
+    """The encoded tensor of a frame. Raises ValueError where it has none."""
+    facts = frame.facts.get("encoded")
+    if not isinstance(facts, dict):
+        raise ValueError(f"a frame {frame.kind!r} of step {frame.step} carries no tensor")
+    own = {k.removeprefix(_TENSOR): v for k, v in frame.arrays.items() if k.startswith(_TENSOR)}
+    return Encoded(own, facts)
+
+
+def integers(frame: Frame, name: str, number: int | None = None) -> NDArray[np.int64]:
+    """A list of integers of a frame, as many as `number` where that is given. Raises ValueError."""
+    array = frame.arrays.get(name)
+    if array is None or array.dtype != np.int64 or array.ndim != 1:
+        raise ValueError(f"a frame {frame.kind!r} of step {frame.step} has no list {name!r}")
+    if number is not None and len(array) != number:
+        raise ValueError(f"{name!r} has {len(array)} entries for {number} samples")
+    return array

@@ -1,0 +1,364 @@
+"""The edge's blocks, and what is under way between the two sides: features go up, gradients come
+back up to K steps late and are applied to features that are made again (feature replay)."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core.errors import PeerError, TrainingError
+from core.split import codec as codecs
+from core.split.batches import Batch, Batches
+from core.split.channel import Channel
+from core.split.decision import Choice, Link
+from core.split.estimator import Estimator
+from core.split.feedback import Residual, corrected, feedback
+from core.split.messages import (
+    EVALUATE,
+    FEATURES,
+    GRADIENT,
+    MOVE,
+    MOVED,
+    PROBE,
+    PROBED,
+    REFUSED,
+    SAVE,
+    SAVED,
+    SCORES,
+    tensor_of,
+    with_tensor,
+)
+from core.split.network import block_count, make_part
+from core.split.pace import Pace
+from core.split.part import State, loss_of
+from core.split.replay import Pending
+from core.split.wire import Frame
+
+Row = dict[str, Any]
+
+# Test batches that are under way at once.
+TESTS_AHEAD = 4
+
+# Bytes of the probes that measure an idle link: small first, larger where that was too quick.
+PROBES, QUICK_S = (1 << 16, 1 << 20), 0.05
+
+
+class Pipeline:
+    """Trains step by step. `channel` is None where no cloud takes part (all-edge)."""
+
+    def __init__(
+        self,
+        spec: Any,
+        channel: Channel | None,
+        estimator: Estimator,
+        finished: Callable[[Row], None],
+    ) -> None:
+        """finished: called with what is known of a step once its gradient was applied."""
+        self._spec, self._channel = spec, channel
+        self._estimator, self._finished = estimator, finished
+        self._scheme, self._blocks = spec["scheme"], block_count(spec)
+        self._exact = codecs.make("none")
+        self._corrects = feedback(self._scheme["feedback"]).corrects
+        self._residual = Residual(feedback(self._scheme["feedback"]).carries)
+        self._pace = Pace(spec["edge"]["slowdown"])
+        self._pending: deque[Pending] = deque()
+        self._arrived: deque[Frame] = deque()  # received before their turn
+        self._staleness, self._rate = 0, 0.0
+        self.loss, self.correct = 0.0, 0  # sums since they were last taken
+
+    # Where the cut is.
+
+    def start(self, choice: Choice) -> None:
+        """Hold the blocks below this cut, as freshly built, and forget whatever was under way."""
+        self._part = make_part(self._spec, range(choice.cut))
+        self._pending.clear()
+        self._arrived.clear()
+        self._use(choice)
+
+    def _use(self, choice: Choice) -> None:
+        self.choice = choice
+        seed, memory = self._spec["seed"], self._scheme["delta_mib"]
+        self._uplink = codecs.make(choice.uplink, seed, memory)
+        self._downlink = codecs.make(choice.downlink, seed, memory)
+        self._residual.reset()
+
+    def move(self, choice: Choice, step: int) -> None:
+        """Let blocks change sides with their optimisers, once nothing is under way."""
+        self.drain()
+        before, facts = self.choice.cut, {"cut": choice.cut}
+        facts |= {"uplink": choice.uplink, "downlink": choice.downlink}  # type: ignore[dict-item]
+        given = self._part.give(range(choice.cut, before)) if choice.cut < before else {}
+        self._send(Frame(MOVE, step, given, facts))
+        self._part.take(self.expect(MOVED, step).arrays)
+        self._use(choice)
+
+    # Training.
+
+    def begin_epoch(self, staleness: int, rate: float) -> None:
+        """K and the learning rate from here on. Nothing may be under way."""
+        self._staleness, self._rate = staleness, rate
+
+    def step(self, batch: Batch, step: int) -> None:
+        """One batch on its way, and those gradients applied whose turn it is."""
+        if self.choice.cut == self._blocks:
+            self._train_alone(batch, step)
+            return
+        self._send_features(batch, step)
+        if self._scheme["mode"] == "opportunistic":
+            while self._pending and self._has_arrived():
+                self._apply()
+        while len(self._pending) > self._staleness:
+            self._apply()
+
+    def drain(self) -> None:
+        """Apply every gradient that is under way."""
+        while self._pending:
+            self._apply()
+
+    def _train_alone(self, batch: Batch, step: int) -> None:
+        self._pace.lap()
+        with self._pace.work():
+            logits = self._part.forward(self._part.prepared(batch.inputs), step)
+            loss, correct = loss_of(logits, batch.labels)
+            torch.autograd.backward(loss)
+            self._part.update(self._rate)
+        done = Pending(step, batch, edge_s=self._pace.lap())
+        self._record(done, float(loss.detach()), correct, cloud_s=0.0, down_bytes=0)
+
+    def _send_features(self, batch: Batch, step: int) -> None:
+        self._pace.lap()
+        pending = Pending(step, batch)
+        with self._pace.work():
+            if self.choice.cut == 0:
+                encoded = self._uplink.encode(batch.inputs, step, batch.samples)
+            else:
+                encoded = self._encode_features(pending)
+        pending.up_bytes, pending.edge_s = encoded.nbytes, self._pace.lap()
+        facts = {"learning_rate": self._rate}
+        self._send(with_tensor(FEATURES, step, encoded, _names(batch), **facts))
+        self._pending.append(pending)
+
+    def _encode_features(self, pending: Pending) -> codecs.Encoded:
+        """Features of a batch for the wire. With K = 0 the weights cannot change before the
+        gradient is here: the graph is kept and nothing is replayed."""
+        batch, step = pending.batch, pending.step
+        with torch.set_grad_enabled(self._staleness == 0):
+            features = self._part.forward(self._part.prepared(batch.inputs), step)
+        if self._staleness == 0:
+            pending.features = features
+        array = features.detach().numpy()
+        wanted = self._residual.add(array)
+        if self._uplink.lossless or not (self._corrects or self._residual.active):
+            return self._uplink.encode(wanted, step, batch.samples)
+        encoded, decoded = self._uplink.encode_decoded(wanted, step, batch.samples)
+        self._residual.keep(wanted, decoded)
+        if self._corrects:
+            pending.lost = decoded - array
+        return encoded
+
+    def _apply(self) -> None:
+        """Wait for the gradient of the oldest step; replay, backward, update."""
+        pending = self._pending[0]
+        frame = self.expect(GRADIENT, pending.step)
+        loss, correct = float(frame.facts["loss"]), int(frame.facts["correct"])
+        if not np.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {pending.step}; lower training.optimiser.learning_rate"
+            )
+        self._pace.lap()
+        down_bytes = 0
+        if self.choice.cut > 0:
+            with self._pace.work():
+                encoded = tensor_of(frame)
+                down_bytes = encoded.nbytes
+                self._backward(pending, encoded)
+        self._pending.popleft()
+        pending.edge_s += self._pace.lap()
+        self._record(pending, loss, correct, float(frame.facts["seconds"]), down_bytes)
+
+    def _backward(self, pending: Pending, encoded: codecs.Encoded) -> None:
+        step, batch = pending.step, pending.batch
+        gradient = self._downlink.decode(encoded, step, batch.samples)
+        if pending.lost is not None:
+            gradient = corrected(gradient, pending.lost)
+        features = pending.features
+        if features is None:
+            features = self._part.forward(self._part.prepared(batch.inputs), step, again=True)
+        if features.requires_grad:  # not where all blocks here are frozen
+            torch.autograd.backward(features, torch.from_numpy(gradient))
+            self._part.update(self._rate)
+
+    def _record(
+        self, done: Pending, loss: float, correct: int, cloud_s: float, down_bytes: int
+    ) -> None:
+        self.loss, self.correct = self.loss + loss, self.correct + correct
+        up, down = self._estimator.up, self._estimator.down
+        row = {
+            "step": done.step,
+            "cut": self.choice.cut,
+            "uplink": self.choice.uplink,
+            "downlink": self.choice.downlink,
+            "edge_s": done.edge_s,
+            "uplink_s": done.up_bytes / up if up else None,
+            "cloud_s": cloud_s,
+            "downlink_s": down_bytes / down if down else None,
+            "up_bytes": done.up_bytes,
+            "down_bytes": down_bytes,
+            "up_rate": up,
+            "down_rate": down,
+            "delay_s": self._estimator.delay,
+            "late": len(self._pending),
+            "loss": loss,
+            "correct": correct,
+        }
+        self._finished(row)
+
+    # Testing.
+
+    def evaluate(self, batches: Sequence[Batch], step: int) -> tuple[float, int]:
+        """(Summed loss, number of right answers) of test batches; nothing changes. Features are
+        sent as they are, so that accuracy is that of the network. Nothing may be under way."""
+        total, right, under_way = 0.0, 0, 0
+        for batch in batches:
+            features = self._part.evaluate(self._part.prepared(batch.inputs))
+            if self.choice.cut == self._blocks:
+                loss, correct = loss_of(features, batch.labels)
+                total, right = total + float(loss) * len(batch.labels), right + correct
+                continue
+            array = features.numpy() if self.choice.cut else batch.inputs
+            encoded = self._exact.encode(array, step, batch.samples)
+            self._send(with_tensor(EVALUATE, step, encoded, _names(batch)))
+            under_way += 1
+            if under_way == TESTS_AHEAD:
+                total, right = self._add_scores(total, right, step)
+                under_way -= 1
+        for _ in range(under_way):
+            total, right = self._add_scores(total, right, step)
+        return total, right
+
+    def _add_scores(self, total: float, right: int, step: int) -> tuple[float, int]:
+        facts = self.expect(SCORES, step).facts
+        return total + float(facts["loss"]), right + int(facts["correct"])
+
+    # The link.
+
+    def link(self) -> Link | None:
+        """What is known of it; None before enough has passed."""
+        return Link.of(self._estimator)
+
+    def probe(self, step: int) -> None:
+        """Measure the link, where no features and gradients pass that would tell of it."""
+        assert self._channel is not None
+        for size in PROBES:
+            if not self._pending:
+                self._channel.ping()
+            self._send(Frame(PROBE, step, {"bytes": np.zeros(size, np.uint8)}))
+            if self._pending:
+                return  # steps are under way, and the answer comes between theirs
+            self.expect(PROBED, step)
+            link = self.link()
+            if link and size / min(link.up, link.down) > QUICK_S:
+                return
+
+    def ping(self) -> None:
+        """Measure the delay, if nothing passes right now."""
+        if self._channel is not None and not self._pending:
+            self._channel.ping()
+
+    def ask(self, kind: str, answer: str, step: int) -> Frame:
+        """A question without content."""
+        self._send(Frame(kind, step))
+        return self.expect(answer, step)
+
+    def _send(self, frame: Frame) -> None:
+        assert self._channel is not None
+        self._channel.send(frame)
+
+    def expect(self, kind: str, step: int) -> Frame:
+        """The next frame in order, which must be this one."""
+        assert self._channel is not None
+        frame = self._arrived.popleft() if self._arrived else self._channel.receive()
+        if frame.kind == PROBED and kind != PROBED:
+            return self.expect(kind, step)
+        if frame.kind == REFUSED:
+            raise PeerError(f"the cloud refused step {frame.step}: {frame.facts.get('reason')}")
+        if (frame.kind, frame.step) != (kind, step):
+            raise PeerError(
+                f"the cloud sent {frame.kind!r} of step {frame.step}, expected {kind!r} of {step}"
+            )
+        return frame
+
+    def _has_arrived(self) -> bool:
+        assert self._channel is not None
+        try:
+            while not self._arrived:
+                frame = self._channel.receive(timeout=0)
+                if frame.kind != PROBED:
+                    self._arrived.append(frame)
+        except TimeoutError:
+            return False
+        return True
+
+    def weights(self) -> State:
+        """The state of the blocks held here."""
+        return self._part.state()
+
+    # Snapshots. Both sides save where they stand after the features of the same step: what the
+    # cloud has sent until then is here before its answer, and is kept for its turn.
+
+    def save(self, step: int) -> tuple[State, dict[str, Any]]:
+        """Let the cloud write its snapshot; what this side's must hold, as arrays and JSON."""
+        if self._channel is not None:
+            self._send(Frame(SAVE, step))
+            while (frame := self._channel.receive()).kind in (GRADIENT, PROBED):
+                if frame.kind == GRADIENT:
+                    self._arrived.append(frame)
+            if (frame.kind, frame.step) != (SAVED, step):
+                raise PeerError(f"the cloud sent {frame.kind!r}, expected {SAVED!r} of step {step}")
+        arrays = {f"part/{name}": array for name, array in self.weights().items()}
+        for prefix, each in self._stateful():
+            arrays |= {f"{prefix}/{name}": array for name, array in each.state().items()}
+        for pending in self._pending:
+            if pending.lost is not None:
+                arrays[f"lost/{pending.step}"] = pending.lost
+        for frame in self._arrived:
+            arrays |= {f"arrived/{frame.step}/{k}": v for k, v in frame.arrays.items()}
+        facts = {
+            "choice": [self.choice.cut, self.choice.uplink, self.choice.downlink],
+            "pending": [[p.step, p.up_bytes, p.edge_s] for p in self._pending],
+            "arrived": [[f.step, f.facts] for f in self._arrived],
+        }
+        return arrays, facts
+
+    def load(self, arrays: State, facts: dict[str, Any], batches: Batches) -> None:
+        """Go on from what `save` gave."""
+        self.start(Choice(*facts["choice"]))
+        self._part.keep(range(0))
+        self._part.take(_below("part", arrays))
+        for prefix, each in self._stateful():
+            each.load_state(_below(prefix, arrays))
+        for step, up_bytes, edge_s in facts["pending"]:
+            lost = arrays.get(f"lost/{step}")
+            self._pending.append(Pending(step, batches.at(step), None, lost, up_bytes, edge_s))
+        for step, said in facts["arrived"]:
+            self._arrived.append(Frame(GRADIENT, step, _below(f"arrived/{step}", arrays), said))
+
+    def _stateful(self) -> list[tuple[str, Any]]:
+        return [
+            ("uplink", self._uplink),
+            ("downlink", self._downlink),
+            ("residual", self._residual),
+        ]
+
+
+def _names(batch: Batch) -> dict[str, NDArray[Any]]:
+    return {"labels": batch.labels, "samples": batch.samples}
+
+
+def _below(prefix: str, arrays: State) -> State:
+    return {
+        k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(f"{prefix}/")
+    }

@@ -1,0 +1,88 @@
+# Split training between edge and cloud: one run each, both sides started by one command. Snapshots
+# of both sides lie beside the folder of a run, at a path that Snakemake does not know.
+
+
+rule split_profile_spec:
+    output:
+        spec="results/{scale}/{device}/split/profiles/{split_task}-{side}.spec.yaml",
+    log:
+        "logs/{scale}/{device}/split/profiles/{split_task}-{side}.spec.log",
+    params:
+        spec=spec_of_split_profile,
+    message:
+        "Writing what is profiled of {wildcards.split_task} on the {wildcards.side}."
+    script:
+        "../workflow/scripts/run_spec.py"
+
+
+rule split_profile:
+    input:
+        spec="results/{scale}/{device}/split/profiles/{split_task}-{side}.spec.yaml",
+        weights=ancient(weights_of_split),
+    output:
+        profile="results/{scale}/{device}/split/profiles/{split_task}-{side}.json",
+    log:
+        "logs/{scale}/{device}/split/profiles/{split_task}-{side}.log",
+    resources:
+        **SLOTS,
+    params:
+        repeats=config["split"]["profiling"]["repeats"],
+    message:
+        "Profiling the blocks of {wildcards.split_task} on the {wildcards.side}."
+    shell:
+        '"$ENVS_RUN" main python -m core --log {log} split profile {input.spec}'
+        " --side {wildcards.side} --repeats {params.repeats} --out {output.profile}"
+
+
+rule split_run_spec:
+    output:
+        spec="results/{scale}/{device}/split/{split_task}/{context}/{split_run}/spec.yaml",
+    log:
+        "logs/{scale}/{device}/split/{split_task}/{context}/{split_run}.spec.log",
+    params:
+        spec=spec_of_split,
+    message:
+        "Writing the spec of {wildcards.split_run} in context {wildcards.context}."
+    script:
+        "../workflow/scripts/run_spec.py"
+
+
+rule split_run:
+    input:
+        spec="results/{scale}/{device}/split/{split_task}/{context}/{split_run}/spec.yaml",
+        profiles=profiles_of_split,
+        data=ancient(data_of_split),
+        weights=ancient(weights_of_split),
+    output:
+        result="results/{scale}/{device}/split/{split_task}/{context}/{split_run}/result.json",
+        epochs="results/{scale}/{device}/split/{split_task}/{context}/{split_run}/epochs.csv",
+        iterations="results/{scale}/{device}/split/{split_task}/{context}/{split_run}/iterations.csv",
+    log:
+        "logs/{scale}/{device}/split/{split_task}/{context}/{split_run}.log",
+    resources:
+        **SLOTS,
+    params:
+        folder=folder_of_output,
+    message:
+        "Training {wildcards.split_run} of {wildcards.split_task} in context {wildcards.context}."
+    shell:
+        '"$ENVS_RUN" main python -m core --log {log} run {input.spec} --out {params.folder}'
+
+
+rule split_figure:
+    input:
+        results=inputs_of_split_figure,
+    output:
+        pdf="figures/{split_figure}.pdf",
+        png="figures/{split_figure}.png",
+        csv="figures/{split_figure}.csv",
+    log:
+        "logs/figures/{split_figure}.log",
+    params:
+        entry=entry_of_split_figure,
+        folders=folders_of_split_figure,
+    message:
+        "Drawing {wildcards.split_figure}."
+    shell:
+        '"$ENVS_RUN" main python -m core --log {log} figure --name {wildcards.split_figure}'
+        " --entry {params.entry:q} --out {output.pdf} {params.folders}"

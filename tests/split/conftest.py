@@ -1,0 +1,184 @@
+"""A run of split training in one process: the edge in the test, the cloud in a thread, between them
+a real connection. Tiny data that no file holds."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core import RECIPE
+from core.data.arrays import Arrays
+from core.models.blocks import NETWORKS
+from core.spec import RunSpec
+from core.split.batches import Batches, test_batches
+from core.split.channel import Hello, SessionLost
+from core.split.client import connect
+from core.split.cloud import Cloud
+from core.split.edge import Edge, Progress
+from core.split.iterations import IterationLog
+from core.split.part import State
+from core.split.run import common_step
+from core.split.server import Expected, Server
+from core.split.window import Limits
+from core.training.snapshot import Snapshots
+
+CLASSES, SAMPLES, BATCH, STEPS = 3, 20, 4, 4
+SIZES = {"vgg19_bn": 32, "resnet50_imagenet": 32, "resnet50_imagenet_frozen": 32, "bilstm": 6}
+LIMITS = Limits(patience=20.0)
+
+
+def arrays(model: str, samples: int = SAMPLES) -> Arrays:
+    """Random samples of the right kind, labelled by what is in them."""
+    random, size = np.random.default_rng(5), SIZES.get(model, 16)
+    labels = random.integers(0, CLASSES, samples)
+    if NETWORKS[model].kind == "text":
+        inputs = random.integers(1, 50, (samples, size), dtype=np.int32)
+    else:
+        inputs = random.integers(0, 200, (samples, size, size, 3), dtype=np.uint8)
+        inputs += (20 * labels[:, None, None, None]).astype(np.uint8)
+    names = tuple(map(str, range(samples)))
+    return Arrays(inputs, labels.astype(np.int64), names, ("a", "b", "c"))
+
+
+def make_spec(model: str = "mobilenet_v3_large", **changes: Any) -> RunSpec:
+    """Two epochs of four steps, features as they are. changes: keys of scheme and training."""
+    side = {"name": "tests", "title": "this host", "slowdown": 1}
+    side["threads"] = {"intra_op": 1, "inter_op": 1}
+    optimiser = {"name": "sgd", "learning_rate": 0.01, "momentum": 0.9, "nesterov": True}
+    optimiser |= {"weight_decay": 1e-4, "milestones": [2], "factor": 0.5}
+    scheme = {
+        "name": "replay",
+        "cut": 3,
+        "staleness": [{"from_epoch": 1, "steps": 0}],
+        "mode": "deterministic",
+        "uplink": "none",
+        "downlink": "none",
+        "feedback": "none",
+        "delta_mib": 1,
+        "decision": None,
+    }
+    training = {
+        "batch": BATCH,
+        "test_batch": 3,
+        "epochs": 2,
+        "steps": STEPS,
+        "test_samples": None,
+        "augmentation": {"flip": True, "crop": 1},
+        "optimiser": optimiser,
+        "weights_after": [2],
+        "snapshot_minutes": 60,
+    }
+    if "staleness" in changes:
+        changes["staleness"] = [{"from_epoch": 1, "steps": changes["staleness"]}]
+    context = {"name": "loopback", "title": "Loopback", "timing": "measured"}
+    context |= {"up": None, "down": None, "trace": None, "outages": []}
+    content = {
+        "recipe": RECIPE,
+        "kind": "split",
+        "scale": "tiny",
+        "timing": "measured",
+        "seed": 7,
+        "edge": side,
+        "cloud": dict(side),
+        "context": context,
+        "model": {"name": model, "weights": None},
+        "data": {"name": "none", "folder": "none", "size": SIZES.get(model, 16), "classes": 3},
+        "training": training | {k: v for k, v in changes.items() if k in training},
+        "scheme": scheme | {k: v for k, v in changes.items() if k in scheme},
+        "profile": {"edge": "none", "cloud": "none"},
+    }
+    return RunSpec.checked(content, Path("spec.yaml"))
+
+
+def make_batches(spec: RunSpec) -> Batches:
+    training = spec["training"]
+    augmentation = training["augmentation"]
+    return Batches(
+        arrays(spec["model"]["name"]),
+        training["batch"],
+        spec["seed"],
+        augmentation["flip"],
+        augmentation["crop"],
+        training["steps"],
+    )
+
+
+@dataclass
+class Trained:
+    """What a run ended with."""
+
+    state: State  # weights, statistics and optimisers of all blocks
+    progress: Progress
+    iterations: str
+
+
+class CloudThread:
+    """Serves one session after the other until an edge has finished."""
+
+    def __init__(self, spec: RunSpec, folder: Path) -> None:
+        own = Snapshots(folder, spec.digest)
+        expected = Expected(spec.digest, ("edge",), lambda hello: common_step(own, hello))
+        self.server = Server("127.0.0.1:0", None, expected, LIMITS)
+        self._spec, self._folder = spec, folder
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            channel = self.server.accept()
+            self.cloud = Cloud(self._spec, channel, self._folder)
+            try:
+                self.cloud.serve()
+            except SessionLost:
+                continue
+            return
+
+    def stop(self) -> None:
+        self._thread.join(30)
+        self.server.stop()
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Trained]:
+    """Train a spec, both sides in this process; snapshots in a folder of the test's."""
+
+    def run(spec: RunSpec, engine: Any = None, folder: Path = tmp_path / "run") -> Trained:
+        alone = spec["scheme"]["cut"] == NETWORKS[spec["model"]["name"]].blocks and engine is None
+        cloud = None if alone else CloudThread(spec, folder / "cloud")
+        edge = make_edge(spec, folder, cloud and cloud.server.port, engine)
+        try:
+            progress = edge.run()
+        finally:
+            if cloud is not None:
+                cloud.stop()
+        state = edge._pipeline.weights()
+        if cloud is not None:
+            state = state | cloud.cloud._part.state()
+        return Trained(state, progress, (folder / "iterations.csv").read_text())
+
+    return run
+
+
+def make_edge(spec: RunSpec, folder: Path, port: int | None, engine: Any = None) -> Edge:
+    model = spec["model"]["name"]
+    tests = test_batches(arrays(model, 7), spec["training"]["test_batch"], None)
+
+    def call(hello: Hello, observer: Any) -> Any:
+        return connect(f"127.0.0.1:{port}", None, hello, observer, LIMITS)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return Edge(
+        spec,
+        make_batches(spec),
+        tests,
+        None,
+        call if port else None,
+        Snapshots(folder / "edge", spec.digest),
+        IterationLog(folder / "iterations.csv"),
+        {"commit": None, "versions": {}, "machine": {}},
+        engine,
+    )

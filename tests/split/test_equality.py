@@ -1,0 +1,201 @@
+"""What is computed does not depend on where: K = 0 is ordinary training, bit for bit; K > 0 is what
+one process does that keeps gradients back for K steps."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from core.models.blocks import NETWORKS, build, prepare
+from core.spec import RunSpec
+from core.split.decision import Choice
+from core.split.part import _seed
+from tests.split.conftest import CLASSES, STEPS, Trained, make_batches, make_spec
+
+Train = Callable[..., Trained]
+
+MODELS = list(NETWORKS)
+CUTS = [(model, cut) for model in MODELS for cut in range(NETWORKS[model].blocks + 1)]
+
+
+def blocks_of(spec: RunSpec) -> list[nn.Module]:
+    return build(spec["model"]["name"], CLASSES, spec["seed"])
+
+
+def optimiser_of(spec: RunSpec, blocks: list[nn.Module]) -> torch.optim.SGD:
+    """One for the whole network: PyTorch's own, with the spec's numbers written out."""
+    trained = [p for block in blocks for p in block.parameters() if p.requires_grad]
+    return torch.optim.SGD(trained, 0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
+
+
+def through(spec: RunSpec, blocks: list[nn.Module], first: int, x: Any, step: int) -> Any:
+    for index, block in enumerate(blocks, first):
+        block.train()
+        torch.manual_seed(_seed(spec["seed"], step, index))
+        x = block(x)
+    return x
+
+
+def unsplit(spec: RunSpec) -> tuple[list[nn.Module], list[float]]:
+    """Plain training of the whole network."""
+    blocks, batches, losses = blocks_of(spec), make_batches(spec), []
+    optimiser = optimiser_of(spec, blocks)
+    for step in range(2 * STEPS):
+        optimiser.param_groups[0]["lr"] = 0.01 if step < STEPS else 0.005
+        batch = batches.at(step)
+        inputs = prepare(spec["model"]["name"], torch.from_numpy(batch.inputs))
+        logits = through(spec, blocks, 0, inputs, step)
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return blocks, losses
+
+
+@pytest.fixture(scope="session")
+def whole() -> Callable[[str], tuple[list[nn.Module], list[float]]]:
+    """Unsplit training of a model, once."""
+    found: dict[str, Any] = {}
+    torch.set_num_threads(1)
+
+    def of(model: str) -> Any:
+        if model not in found:
+            found[model] = unsplit(make_spec(model, cut=0))
+        return found[model]
+
+    return of
+
+
+def assert_same(trained: Trained, blocks: list[nn.Module]) -> None:
+    for index, block in enumerate(blocks):
+        for name, value in block.state_dict().items():
+            array = trained.state[f"{index}/weights/{name}"]
+            assert np.array_equal(array, value.numpy()), f"block {index}, {name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "cut"), CUTS)
+def test_without_staleness_every_cut_trains_as_the_whole_network(
+    model: str, cut: int, train: Train, whole: Any
+) -> None:
+    blocks, losses = whole(model)
+    trained = train(make_spec(model, cut=cut))
+    assert_same(trained, blocks)
+    means = [np.mean(losses[:STEPS]), np.mean(losses[STEPS:])]
+    assert [row["train_loss"] for row in trained.progress.rows] == pytest.approx(means, rel=1e-12)
+
+
+def test_a_cut_network_trains_as_the_whole_one(train: Train, whole: Any) -> None:
+    assert_same(train(make_spec("bilstm", cut=2)), whole("bilstm")[0])
+
+
+class Script:
+    """Moves the cut when it is told, in the place of the decision engine."""
+
+    def __init__(self, choices: dict[int, Choice]) -> None:
+        self._choices = choices
+
+    def due(self, step: int) -> bool:
+        return step in self._choices
+
+    def consider(self, step: int, link: Any, staleness: int) -> Any:
+        return _Move(step, self._choices[step])
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+@dataclass
+class _Move:
+    step: int
+    choice: Choice
+
+
+@pytest.mark.parametrize("model", ["vgg19_bn", "bilstm", "mobilenet_v3_large"])
+def test_blocks_that_move_in_the_middle_change_nothing(
+    model: str, train: Train, whole: Any
+) -> None:
+    n = NETWORKS[model].blocks
+    cuts = {2: 1, 3: n, 4: n - 1, 5: 0, 6: 3}
+    script = Script({step: Choice(cut, "none", "none") for step, cut in cuts.items()})
+    trained = train(make_spec(model, cut=2), script)
+    assert_same(trained, whole(model)[0])
+    assert [c["cut"] for c in trained.progress.choices] == [2, *cuts.values()]
+
+
+def delayed(spec: RunSpec, k: int) -> list[nn.Module]:
+    """Feature replay in one process, from its description: gradients wait for k steps."""
+    blocks, batches, cut = blocks_of(spec), make_batches(spec), spec["scheme"]["cut"]
+    edge, cloud = blocks[:cut], blocks[cut:]
+    optimisers = optimiser_of(spec, edge), optimiser_of(spec, cloud)
+    waiting: deque[tuple[int, Any, Any]] = deque()
+
+    def apply() -> None:
+        step, inputs, gradient = waiting.popleft()
+        norms = [m for b in edge for m in b.modules() if isinstance(m, nn.BatchNorm2d)]
+        kept = [{k: v.clone() for k, v in m.state_dict().items()} for m in norms]
+        features = through(spec, edge, 0, inputs, step)
+        optimisers[0].zero_grad()
+        features.backward(gradient)
+        optimisers[0].step()
+        for norm, state in zip(norms, kept, strict=True):  # a batch counts once
+            for key in ("running_mean", "running_var", "num_batches_tracked"):
+                getattr(norm, key).copy_(state[key])
+
+    for step in range(2 * STEPS):
+        for optimiser in optimisers:
+            optimiser.param_groups[0]["lr"] = 0.01 if step < STEPS else 0.005
+        batch = batches.at(step)
+        inputs = prepare(spec["model"]["name"], torch.from_numpy(batch.inputs))
+        with torch.no_grad():
+            features = through(spec, edge, 0, inputs, step)
+        features.requires_grad_()
+        logits = through(spec, cloud, cut, features, step)
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels))
+        optimisers[1].zero_grad()
+        loss.backward()
+        optimisers[1].step()
+        waiting.append((step, inputs, features.grad))
+        if len(waiting) > k:
+            apply()
+        if (step + 1) % STEPS == 0:
+            while waiting:
+                apply()
+    return blocks
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_stale_gradients_are_applied_as_in_one_process(k: int, train: Train) -> None:
+    spec = make_spec("vgg19_bn", cut=7, staleness=k)
+    assert_same(train(spec), delayed(spec, k))
+
+
+def test_opportunistic_training_is_never_later_than_allowed(train: Train) -> None:
+    trained = train(make_spec("vgg19_bn", cut=7, staleness=2, mode="opportunistic"))
+    rows = [line.split(",") for line in trained.iterations.splitlines()]
+    late = rows[0].index("late")
+    assert len(rows) == 1 + 2 * STEPS
+    assert all(0 <= int(row[late]) <= 2 for row in rows[1:])
+
+
+def test_each_step_has_one_line(train: Train) -> None:
+    trained = train(make_spec("vgg19_bn", cut=7, staleness=3))
+    lines = trained.iterations.splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(2 * STEPS)]
+
+
+def test_the_distribution_of_every_block_with_weights_is_kept(train: Train) -> None:
+    (kept,) = train(make_spec("vgg19_bn", cut=7)).progress.weights
+    state = build("vgg19_bn", CLASSES, 7)
+    with_weights = [str(i) for i, block in enumerate(state) if list(block.parameters())]
+    assert kept["epoch"] == 2
+    assert sorted(kept["blocks"], key=int) == with_weights
