@@ -206,8 +206,10 @@ def split_figure_of(wildcards):
 
 
 def inputs_of_split_figure(wildcards):
-    """Results or profiles that a figure of split training is drawn from."""
-    return split_figure_of(wildcards).files(config)
+    """Results, profiles or contexts that a figure of split training is drawn from."""
+    figure = split_figure_of(wildcards)
+    simulated = [CONTEXTS_FOLDER / f"{name}.yaml" for name in figure.entry.get("contexts", [])]
+    return figure.files(config) or simulated
 
 
 def folders_of_split_figure(wildcards):

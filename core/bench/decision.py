@@ -7,16 +7,9 @@ from typing import Any
 import numpy as np
 
 from core.bench import Report
-from core.bench.simulator import (
-    DOWNLINKS,
-    STALENESS,
-    STEPS,
-    UPLINKS,
-    contexts,
-    driven,
-    published_costs,
-)
+from core.bench.simulator import contexts, driven, published_costs
 from core.split.codec import CODECS
+from core.split.compared import DOWNLINKS, STALENESS, STEPS, UPLINKS
 from core.split.costs import Costs
 from core.split.decision import Choice, Link, best, candidates
 from core.split.published import EDGES, NETWORKS, published

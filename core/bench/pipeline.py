@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from core.bench import Report, campaign
+from core.errors import DataError
 from core.figures.split_results import SplitRun, read_split_run
+from core.models.blocks import NETWORKS
 from core.split import config as settings
 from core.split.costs import CodecCosts, Costs
 from core.split.decision import Choice, Link, predict
@@ -61,9 +63,10 @@ def report(runs: list[SplitRun]) -> Report:
 
 def compare(one: SplitRun) -> dict[str, Any]:
     """A run against its own parts."""
-    steady, parts = one.steady(), parts_of(one.steps)
-    seen = one.steps["delay_s"].dropna()
-    delay = float(seen.median()) if len(seen) else 0.0
+    steady, parts = one.steady(), parts_of(one.full)
+    sends = int(one.full["cut"].iloc[-1]) < NETWORKS[one.model].blocks
+    seen = one.full["delay_s"].dropna()
+    delay = float(seen.median()) if len(seen) and sends else 0.0
     costs = costs_of(parts)
     said = predict(costs, Link(1.0, 1.0, delay), 1, "none", "none", steady.staleness, 1)
     bound, simulated = said.slowest_s, _simulated(costs, delay, steady.staleness)
@@ -72,7 +75,8 @@ def compare(one: SplitRun) -> dict[str, Any]:
         "T": {name: round(value, 4) for name, value in parts.items()},
         "delay_s": round(delay, 4),
         "K": steady.staleness,
-        "cut": int(one.steps["cut"].iloc[-1]),
+        "cut": int(one.full["cut"].iloc[-1]),
+        "commit": one.result["commit"],
         "over_bound": round(steady.median / bound, 3),
         "reachable": said.through_s <= (steady.staleness + 1) * bound,
         "formula_s": round(said.step_s, 4),
@@ -82,10 +86,12 @@ def compare(one: SplitRun) -> dict[str, Any]:
     }
 
 
-def parts_of(steps: pd.DataFrame) -> dict[str, float]:
-    """Medians of T1 to T4 after the first third of the steps."""
-    late = steps[steps["step"] >= len(steps) / 3]
-    return {name: float(late[name].fillna(0.0).median()) for name in PARTS}
+def parts_of(full: pd.DataFrame) -> dict[str, float]:
+    """Medians of T1 to T4 of the steps that count. Raises DataError where a rate is unknown."""
+    for name, size in (("uplink_s", "up_bytes"), ("downlink_s", "down_bytes")):
+        if (full[name].isna() & (full[size] > 0)).any():
+            raise DataError(f"no rate of the link was estimated: {name} is empty")
+    return {name: float(full[name].fillna(0.0).median()) for name in PARTS}
 
 
 def costs_of(parts: Mapping[str, float]) -> Costs:

@@ -3,7 +3,6 @@ measured, but for the simulator's own speed."""
 
 import time
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,14 @@ from tqdm import tqdm
 
 from core.bench import Report
 from core.models.blocks import build
-from core.split.contexts import Context, read_contexts
+from core.split.compared import DOWNLINKS, STALENESS, UPLINKS, of_schemes
+from core.split.contexts import SHIPPED, Context, read_contexts
 from core.split.costs import Costs, Floats
-from core.split.decision import Choice, Engine, Link, best, candidates, joint_dnn, predict
+from core.split.decision import Choice, Engine, Link, best, candidates
 from core.split.estimator import Estimator
 from core.split.published import EDGES, NETWORKS, published
 from core.split.simulate import Scheme, SimulatedLink, Simulation, simulate
 
-CONTEXTS = Path("config/contexts")
-STALENESS = 5
-UPLINKS, DOWNLINKS = ("none", "int8"), ("none",)  # the published program's
-STEPS = 200  # until nothing changes any more
 TRACE_STEPS = 1000
 SPEED_STEPS = 10_000
 NOTES = [
@@ -68,7 +64,7 @@ def run() -> Report:
 
 def contexts() -> tuple[dict[str, Context], dict[str, Context]]:
     """The emulated contexts that are constant, and those with a trace."""
-    found = {n: c for n, c in read_contexts(CONTEXTS).items() if c.emulated and not c.outages}
+    found = {n: c for n, c in read_contexts(SHIPPED).items() if c.emulated and not c.outages}
     constant = {name: c for name, c in found.items() if c.trace is None}
     return constant, {name: c for name, c in found.items() if name not in constant}
 
@@ -86,28 +82,6 @@ def _block_bytes(network: str) -> Floats:
     weights = [sum(p.nbytes for p in block.parameters()) for block in blocks]
     statistics = [sum(b.nbytes for b in block.buffers()) for block in blocks]
     return np.array([2.0 * w + s for w, s in zip(weights, statistics, strict=True)])
-
-
-def of_schemes(costs: Costs, link: SimulatedLink) -> dict[str, Any]:
-    """Simulated seconds per step of every scheme, and the speed-up of the whole system."""
-    mean, plain = link.mean(), ("none",)
-    inner = (c for c in candidates(costs, plain, plain) if 0 < c.cut < costs.blocks)
-    serial = min(inner, key=lambda c: predict(costs, mean, c.cut, "none", "none", 0, 1).total_s)
-    schemes = {
-        "all_edge": Scheme(Choice(costs.blocks, "none", "none"), 0),
-        "serial": Scheme(serial, 0),
-        "jointdnn": Scheme(joint_dnn(costs, mean), 0),
-        "replay": Scheme(best(costs, mean, plain, plain, STALENESS, STEPS).choice, STALENESS),
-        "context_aware": Scheme(
-            best(costs, mean, UPLINKS, DOWNLINKS, STALENESS, STEPS).choice, STALENESS
-        ),
-    }
-    found = {name: simulate(costs, link, s, STEPS).step_s for name, s in schemes.items()}
-    return {
-        **{name: round(seconds, 4) for name, seconds in found.items()},
-        "cuts": {name: scheme.choice.cut for name, scheme in schemes.items()},
-        "speed_up": {name: round(s / found["context_aware"], 2) for name, s in found.items()},
-    }
 
 
 def time_lost(costs: Costs, link: SimulatedLink) -> float:

@@ -14,10 +14,11 @@ from core.errors import DataError
 from core.figures import style
 from core.figures.draw import Drawn
 from core.figures.results import AGAIN, Settings
-from core.figures.split_face import HATCHES, MBIT, look, subject, title_of
+from core.figures.split_face import HATCHES, look, subject, title_of
 from core.figures.split_results import SplitRun
 from core.models.blocks import NETWORKS
 from core.split.contexts import Context
+from core.split.traces import MBIT
 
 HEIGHT = 3.9  # inches
 POINTS = 2000  # of the asked rate

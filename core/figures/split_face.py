@@ -13,7 +13,6 @@ from core.figures.split_results import Profile, SplitRun
 from core.frameworks import FRAMEWORKS
 from core.split.schemes import SCHEMES
 
-MBIT = 125_000  # bytes
 MIB = 2**20  # bytes
 # Tasks are named after the published ones: what they begin with is the published data set.
 PUBLISHED = ("cifar10", "tiny_imagenet", "imdb")

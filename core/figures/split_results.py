@@ -167,12 +167,23 @@ class SplitRun:
         """That of the best epoch."""
         return float(self.accuracies.max())
 
-    def steady(self) -> Steady:
-        """Seconds per step after the first third of the run, the ends of epochs and moves left
-        out: there the pipeline runs empty. Raises ConfigError for too short a run."""
-        staleness = int(self.steps["late"].mode().iloc[0])
+    @property
+    def full(self) -> pd.DataFrame:
+        """The steps after the first third of the run with the pipeline full: the ends of epochs
+        and moves left out."""
         warm = self.steps["step"] >= WARM_UP * len(self.steps)
-        full = self.steps[warm & (self.steps["late"] == staleness)]
+        return self.steps[warm & (self.steps["late"] == self.steps["late"].mode().iloc[0])]
+
+    @property
+    def overall_s(self) -> float:
+        """Seconds per step after the first third of the run, whatever they were spent on: probes,
+        moves and the end included."""
+        late = self.steps[self.steps["step"] >= WARM_UP * len(self.steps)]
+        return float(late["seconds"].iloc[-1] - late["seconds"].iloc[0]) / (len(late) - 1)
+
+    def steady(self) -> Steady:
+        """Seconds per step of `full` ones. Raises ConfigError for too short a run."""
+        staleness, full = int(self.steps["late"].mode().iloc[0]), self.full
         step, epoch, seconds = (full[c].to_numpy() for c in ("step", "epoch", "seconds"))
         n = staleness + 1
         whole = (step[n:] - step[:-n] == n) & (epoch[n:] == epoch[:-n])

@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from core.bench.simulator import CONTEXTS, STALENESS, UPLINKS, of_schemes
 from core.errors import ConfigError
 from core.figures import style
 from core.figures.draw import Drawn
 from core.figures.results import Settings
 from core.figures.split_face import look
 from core.figures.split_throughput import bars, fit, name_groups
-from core.split.contexts import Context, read_contexts
+from core.split.compared import STALENESS, UPLINKS, of_schemes
+from core.split.contexts import SHIPPED, Context, read_contexts
 from core.split.published import EDGES, published
 from core.split.schemes import SCHEMES
 from core.split.simulate import SimulatedLink
@@ -25,7 +25,7 @@ DEVICES = {"TX2": "Jetson TX2", "Pi": "Raspberry Pi"}
 
 def draw(entry: Mapping[str, Any], given: Sequence[Any], settings: Settings) -> Drawn:
     """Draw a row of panels for each network, a panel for each published device."""
-    contexts = _contexts(entry["contexts"], CONTEXTS)
+    contexts = _contexts(entry["contexts"], SHIPPED)
     table = pd.DataFrame(_rows(entry["networks"], contexts))
     schemes = [name for name in SCHEMES if name in set(table["scheme"])]
     rows = len(entry["networks"])

@@ -1,5 +1,6 @@
 """Batches as a function of seed and step, so that a step can be repeated after any death."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +63,17 @@ class Batches:
         return images
 
 
-def test_batches(arrays: Arrays, batch: int, samples: int | None) -> list[Batch]:
-    """The test part in order, the first `samples` of it; None for all."""
-    number = len(arrays.labels) if samples is None else min(samples, len(arrays.labels))
-    places = (np.arange(i, min(i + batch, number)) for i in range(0, number, batch))
-    return [Batch(np.asarray(arrays.inputs[p]), arrays.labels[p], p) for p in places]
+class Tests:
+    """The test part in order, read when it is needed."""
+
+    def __init__(self, arrays: Arrays, batch: int, samples: int | None) -> None:
+        """samples: the first so many; None for all."""
+        self._arrays, self._batch = arrays, batch
+        self.samples = len(arrays.labels) if samples is None else min(samples, len(arrays.labels))
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, self.samples, self._batch):
+            places = np.arange(start, min(start + self._batch, self.samples))
+            yield Batch(
+                np.asarray(self._arrays.inputs[places]), self._arrays.labels[places], places
+            )

@@ -217,7 +217,7 @@ class Channel:
             if last:
                 self._stream = None
             self._changed.notify_all()
-            return last and self.failure is None
+            return last and self.failure is None and not self._closing
 
     def fail(self, error: PeerError) -> None:
         """The session is over; whoever waits gets the error. The first one counts."""
@@ -292,6 +292,8 @@ class Channel:
     def _control(self, stream: Stream) -> Message | None:
         """A message that goes before the next chunk."""
         with self._changed:
+            if stream.over:
+                return None
             if self._ack_due:
                 ack = Ack(acknowledged=self._inbox.acknowledged, dispersions=self._dispersions)
                 self._ack_due = False

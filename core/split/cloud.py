@@ -1,6 +1,7 @@
 """The cloud's side of a run: it holds the last blocks, the loss, and answers the edge in order."""
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from core import machine
+from core.data.texts import VOCABULARY
+from core.errors import CoreError, PeerError
 from core.split import codec as codecs
 from core.split.channel import Channel
 from core.split.distributions import distributions
@@ -36,13 +39,16 @@ from core.split.messages import (
     tensor_of,
     with_tensor,
 )
-from core.split.network import block_count, make_part
+from core.split.network import block_count, input_of, make_part
 from core.split.pace import Pace
-from core.split.part import State, loss_of
+from core.split.part import State, below, loss_of, under
 from core.split.wire import Frame
 from core.training.snapshot import Snapshot, Snapshots
 
 log = logging.getLogger(__name__)
+
+REASON = 500  # characters of a refusal
+LAST = 10**9  # steps: more are not named in a snapshot
 
 _BLOCKS, _UPLINK, _DOWNLINK, _RESIDUAL = "blocks", "uplink", "downlink", "residual"
 
@@ -62,6 +68,8 @@ class Cloud:
         self._allowed |= {*decision.get("uplink", ()), *decision.get("downlink", ())}
         self._residual = Residual(feedback(spec["scheme"]["feedback"]).carries)
         self._cut = self._blocks
+        self._begun = self._broken = False
+        self._saved = 0  # step of the last snapshot
         self._use("none", "none")
 
     def serve(self) -> None:
@@ -74,7 +82,7 @@ class Cloud:
                 return
 
     def _answer(self, frame: Frame) -> Frame:
-        """The reply. What cannot be used is refused and leaves everything as it was."""
+        """The reply. What does not fit is refused and leaves everything as it was."""
         answers: dict[str, Callable[[Frame], Frame]] = {
             BEGIN: self._begin,
             FEATURES: self._train,
@@ -88,26 +96,43 @@ class Cloud:
         try:
             if frame.kind not in answers:
                 raise ValueError(f"there is no frame {frame.kind!r}")
+            if self._broken:
+                raise ValueError("this session broke before; begin another one")
+            if not self._begun and frame.kind not in (BEGIN, PROBE, FINISH):
+                raise ValueError(f"{frame.kind!r} before {BEGIN!r}")
             return answers[frame.kind](frame)
         except ValueError as error:
-            log.warning("step %d: refused: %s", frame.step, error)
-            return Frame(REFUSED, frame.step, {}, {"reason": str(error)})
+            return self._refused(frame, error, PeerError.exit_code)
+        except CoreError as error:
+            return self._refused(frame, error, error.exit_code)
+        except Exception as error:
+            # Past the checks: what this side holds may be half changed. The snapshots are not.
+            log.exception("step %d: the session is broken", frame.step)
+            self._broken = True
+            return self._refused(frame, error, PeerError.exit_code)
+
+    def _refused(self, frame: Frame, error: Exception, code: int) -> Frame:
+        reason = f"{error}"[:REASON]
+        log.warning("step %d: refused: %s", frame.step, reason)
+        return Frame(REFUSED, frame.step, {}, {"reason": reason, "exit_code": code})
 
     # Training.
 
     def _train(self, frame: Frame) -> Frame:
         """One step: the loss of a batch, the gradient of its features, and the update at once."""
         self._pace.lap()
+        rate = _rate(frame)
         with self._pace.work():
             labels = integers(frame, "labels")
             features = self._input(frame, labels)
             features.requires_grad_(self._cut > 0)
             loss, correct = loss_of(self._part.forward(features, frame.step), labels)
             torch.autograd.backward(loss)
-            self._part.update(float(frame.facts["learning_rate"]))
+            self._part.update(rate)
             facts = {"loss": float(loss.detach()), "correct": correct}
             reply = Frame(GRADIENT, frame.step, {}, facts)
-            if features.grad is not None:
+            # Of a loss that is no number there is no gradient to send; the edge says so.
+            if features.grad is not None and math.isfinite(facts["loss"]):
                 reply = self._gradient(features.grad.numpy(), frame, facts)
         return Frame(
             GRADIENT, frame.step, reply.arrays, reply.facts | {"seconds": self._pace.lap()}
@@ -126,16 +151,29 @@ class Cloud:
     def _input(self, frame: Frame, labels: NDArray[np.int64]) -> torch.Tensor:
         """What the first block here takes: decoded features, or the raw batch where all blocks are
         here. Raises ValueError for what does not fit, before anything is computed."""
-        classes = self._spec["data"]["classes"]
+        classes, training = self._spec["data"]["classes"], self._spec["training"]
+        most = max(training["batch"], training["test_batch"])
+        if len(labels) > most:
+            raise ValueError(f"{len(labels)} samples in a batch of at most {most}")
         if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
             raise ValueError(f"labels must be 0 to {classes - 1}, and there must be some")
         decoder = self._uplink if frame.kind == FEATURES else self._exact
         array = decoder.decode(tensor_of(frame), frame.step, self._samples(frame))
-        if len(array) != len(labels):
-            raise ValueError(f"{len(array)} samples with {len(labels)} labels")
+        self._check_input(array, len(labels))
         if self._cut == 0:
             return self._part.prepared(array)
         return torch.from_numpy(array)
+
+    def _check_input(self, array: NDArray[Any], samples: int) -> None:
+        """Raises ValueError for an array that the first block here could not take."""
+        shape, dtype = self._takes
+        if array.shape != (samples, *shape) or array.dtype != dtype:
+            raise ValueError(
+                f"at cut {self._cut} the input is {dtype} {(samples, *shape)}, not {array.dtype} "
+                f"{array.shape}"
+            )
+        if dtype == np.int32 and (array.min() < 0 or array.max() >= VOCABULARY):
+            raise ValueError(f"tokens must be 0 to {VOCABULARY - 1}")
 
     def _samples(self, frame: Frame) -> NDArray[np.int64]:
         return integers(frame, "samples", len(integers(frame, "labels")))
@@ -155,12 +193,16 @@ class Cloud:
         cut, names = self._cut_of(frame), self._codecs_of(frame)
         given: State = {}
         if cut < self._cut:
-            self._part.take(frame.arrays)
+            self._part.take(frame.arrays, range(cut, self._cut))
         else:
             given = self._part.give(range(self._cut, cut))
-        self._cut = cut
+        self._hold(cut)
         self._use(*names)
         return Frame(MOVED, frame.step, given)
+
+    def _hold(self, cut: int) -> None:
+        """The cut is here now."""
+        self._cut, self._takes = cut, input_of(self._spec, cut)
 
     def _cut_of(self, frame: Frame) -> int:
         cut = frame.facts.get("cut")
@@ -169,11 +211,11 @@ class Cloud:
         return cut
 
     def _codecs_of(self, frame: Frame) -> tuple[str, str]:
-        names = (frame.facts.get("uplink"), frame.facts.get("downlink"))
-        allowed = self._allowed
-        if names[0] not in allowed or names[1] not in allowed:
-            raise ValueError(f"codecs {names} are not those of this run: {sorted(allowed)}")
-        return str(names[0]), str(names[1])
+        uplink, downlink = (str(frame.facts.get(key)) for key in ("uplink", "downlink"))
+        for name in (uplink, downlink):
+            if name not in self._allowed:
+                raise ValueError(f"codec {name!r} is not of this run: {sorted(self._allowed)}")
+        return uplink, downlink
 
     def _use(self, uplink: str, downlink: str) -> None:
         """Start with these codecs, which remember nothing yet."""
@@ -188,31 +230,38 @@ class Cloud:
 
     def _begin(self, frame: Frame) -> Frame:
         """From the snapshot that both sides have, or from the start."""
-        if frame.step != self._channel.start:
-            raise ValueError(f"this session starts at step {self._channel.start}")
+        if frame.step != self._channel.start or self._begun:
+            raise ValueError(f"this session starts at step {self._channel.start}, and once")
         if frame.step:
             self._load(frame.step)
         else:
-            self._cut = self._cut_of(frame)
-            self._part = make_part(self._spec, range(self._cut, self._blocks))
-            self._use(*self._codecs_of(frame))
+            cut, names = self._cut_of(frame), self._codecs_of(frame)
+            self._snapshots.load(0)  # of an earlier attempt: not of this one's past
+            self._part = make_part(self._spec, range(cut, self._blocks))
+            self._hold(cut)
+            self._use(*names)
+        self._begun = True
         return Frame(READY, frame.step)
 
     def _save(self, frame: Frame) -> Frame:
-        arrays = _under(_BLOCKS, self._part.state()) | _under(_UPLINK, self._uplink.state())
-        arrays |= _under(_DOWNLINK, self._downlink.state())
-        arrays |= _under(_RESIDUAL, self._residual.state())
+        arrays = under(_BLOCKS, self._part.state()) | under(_UPLINK, self._uplink.state())
+        arrays |= under(_DOWNLINK, self._downlink.state())
+        arrays |= under(_RESIDUAL, self._residual.state())
         progress = {"cut": self._cut, "codecs": self._names}
+        if not self._saved <= frame.step < LAST:
+            raise ValueError(f"a snapshot of step {frame.step} after that of {self._saved}")
         self._snapshots.save(frame.step, Snapshot(arrays, progress))
+        self._saved = frame.step
         return Frame(SAVED, frame.step, {}, {})
 
     def _load(self, step: int) -> None:
         snapshot = self._snapshots.load(step)
         assert snapshot is not None  # it is among the steps
-        self._cut = snapshot.progress["cut"]
+        self._hold(snapshot.progress["cut"])
         self._use(*snapshot.progress["codecs"])
         self._part.keep(range(0))
-        self._part.take(below(_BLOCKS, snapshot.arrays))
+        self._part.take(below(_BLOCKS, snapshot.arrays), range(self._cut, self._blocks))
+        self._saved = step
         self._uplink.load_state(below(_UPLINK, snapshot.arrays))
         self._downlink.load_state(below(_DOWNLINK, snapshot.arrays))
         self._residual.load_state(below(_RESIDUAL, snapshot.arrays))
@@ -231,12 +280,8 @@ class Cloud:
         return Frame(FINISHED, frame.step, {}, {"peak_mib": machine.peak_mib()})
 
 
-def _under(prefix: str, arrays: State) -> State:
-    return {f"{prefix}/{name}": array for name, array in arrays.items()}
-
-
-def below(prefix: str, arrays: State) -> State:
-    """The arrays whose names begin with a prefix, without it."""
-    return {
-        k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(f"{prefix}/")
-    }
+def _rate(frame: Frame) -> float:
+    rate: Any = frame.facts.get("learning_rate")
+    if type(rate) not in (int, float) or not math.isfinite(rate) or rate < 0:
+        raise ValueError(f"learning_rate {rate!r} is no rate")
+    return float(rate)

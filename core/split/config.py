@@ -1,7 +1,7 @@
 """From the section `split` of the configuration to complete run specs. Imports no framework."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from core import RECIPE, schema
 from core.data import catalog
 from core.errors import ConfigError
-from core.figures.split_kinds import check_split_entry
+from core.figures.split_kinds import check_split_entry, combinations
 from core.models.blocks import NETWORKS
 from core.split.codecs import parse
 from core.split.contexts import Context, read_contexts
@@ -87,8 +87,9 @@ def check(config: Config, files: Sequence[Path], devices: Sequence[str], context
         _one_of(split[side]["device"], devices, "device", ("split", side, "device"), files)
     for name in _codecs(split):
         parse(name)
+    _check_staleness(split["staleness"], ("split", "staleness"), files)
     for name, task in split["tasks"].items():
-        _check_task(name, task, files)
+        _check_task(split, name, task, files)
     for name, entry in split["figures"].items():
         at = ("split", "figures", name)
         try:
@@ -102,9 +103,48 @@ def check(config: Config, files: Sequence[Path], devices: Sequence[str], context
                 _one_of(value, names, key.removesuffix("s"), (*at, key), files)
         for context in entry.get("contexts", []):
             _one_of(context, known, "context", (*at, "contexts"), files)
+        if "schemes" in entry:
+            _check_measured(split, name, entry)
 
 
-def _check_task(name: str, task: Config, files: Sequence[Path]) -> None:
+def _check_staleness(schedule: list[Config], at: Sequence[str], files: Sequence[Path]) -> None:
+    schema.check({"schedule": schedule}, "split_staleness", files, at)
+    if schedule[0]["from_epoch"] != 1:
+        where = schema.source(at, schedule, files)
+        raise ConfigError(f"{where}: {'.'.join(at)} must say what holds from epoch 1 on")
+
+
+def _check_measured(split: Config, name: str, entry: Config) -> None:
+    """Raises ConfigError for a figure whose runs would be trained and could not be drawn."""
+    at, vary = f"split.figures.{name}", entry.get("vary", {})
+    for scheme in entry["schemes"]:
+        kind = SCHEMES[scheme]
+        if "staleness" in vary and not kind.replays:
+            raise ConfigError(f"{at}: vary.staleness: scheme {scheme} has K = 0 and no other")
+        if {"uplink", "feedback"} & set(vary) and not kind.compresses:
+            raise ConfigError(f"{at}: vary: scheme {scheme} sends features as they are")
+    task = split["tasks"][entry["task"]]
+    schedule = task.get("staleness", split["staleness"])
+    longest = max([each["steps"] for each in schedule] + list(vary.get("staleness", [])))
+    if "steps" in entry and entry["steps"] < 3 * (longest + 2):
+        raise ConfigError(
+            f"{at}: steps = {entry['steps']}: with K = {longest} a steady state needs at least "
+            f"{3 * (longest + 2)}"
+        )
+    training = config_training(split, task)
+    after = [epoch for epoch in training["weights_after"] if epoch <= training["epochs"]]
+    if entry["kind"] == "split_weights" and len(after) < 2:
+        raise ConfigError(f"{at}: training.weights_after needs two epochs of the run")
+    if "steps" not in entry and training["test_samples"] == 0 and entry["kind"] != "split_weights":
+        raise ConfigError(f"{at}: training.test_samples = 0 leaves no accuracy to draw")
+
+
+def config_training(split: Config, task: Config) -> Config:
+    """The section `split.training` as a task has it."""
+    return dict(split["training"] | task.get("training", {}))
+
+
+def _check_task(split: Config, name: str, task: Config, files: Sequence[Path]) -> None:
     at = ("split", "tasks", name)
     _one_of(task["model"], [*NETWORKS], "network", (*at, "model"), files)
     network = NETWORKS[task["model"]]
@@ -120,6 +160,13 @@ def _check_task(name: str, task: Config, files: Sequence[Path]) -> None:
             f"{schema.source((*at, 'size'), task['size'], files)}: {'.'.join(at)}.size = "
             f"{task['size']}: {network.title} takes {network.smallest} or more"
         )
+    training = config_training(split, task)
+    schema.check(training, "split_training", files, (*at, "training"))
+    optimiser = training["optimiser"]
+    if optimiser["nesterov"] and not optimiser["momentum"]:
+        raise ConfigError(f"{'.'.join(at)}: optimiser.nesterov needs a momentum above 0")
+    if "staleness" in task:
+        _check_staleness(task["staleness"], (*at, "staleness"), files)
     if task["pretrained"] and network.weights is None:
         raise ConfigError(
             f"{schema.source((*at, 'pretrained'), True, files)}: {'.'.join(at)}.pretrained: there "
@@ -148,7 +195,7 @@ def runs(config: Config, entry: Config) -> tuple[SplitKey, ...]:
     """The runs of a figure, each once, in the order of contexts, schemes and varied settings."""
     found: dict[SplitKey, None] = {}
     for context, scheme in product(entry.get("contexts", []), entry.get("schemes", [])):
-        for varied in _combinations(entry.get("vary", {})):
+        for varied in combinations(entry):
             options = varied | ({"steps": entry["steps"]} if "steps" in entry else {})
             key = SplitKey(
                 config["split"]["edge"]["device"],
@@ -160,11 +207,6 @@ def runs(config: Config, entry: Config) -> tuple[SplitKey, ...]:
             )
             found[key] = None
     return tuple(found)
-
-
-def _combinations(vary: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    for values in product(*vary.values()):
-        yield dict(zip(vary, values, strict=True))
 
 
 def profiles(config: Config, task: str) -> dict[str, str]:
@@ -223,7 +265,20 @@ def profile_spec(config: Config, task: str, devices: Config, contexts: Path) -> 
         config, SplitKey(device, task, NO_CONTEXT, "context_aware", 0), devices, contexts
     )
     spec["edge"]["slowdown"] = spec["cloud"]["slowdown"] = 1
-    spec["training"] = spec["training"] | {"epochs": 1, "steps": None, "snapshot_minutes": 1}
+    spec["timing"] = "measured"
+    same: Config = {
+        "epochs": 1,
+        "steps": None,
+        "test_samples": None,
+        "test_batch": 1,
+        "weights_after": [],
+    }
+    same |= {"snapshot_minutes": 1, "augmentation": {"flip": False, "crop": 0}}
+    spec["training"] = spec["training"] | same
+    codecs = {key: spec["scheme"]["decision"][key] for key in ("uplink", "downlink")}
+    spec["scheme"] |= {"staleness": [{"from_epoch": 1, "steps": 1}], "mode": "deterministic"}
+    spec["scheme"] |= {"feedback": "none", "delta_mib": 1}
+    spec["scheme"]["decision"] = {"interval": 1, "margin": 0.0, **codecs}
     return spec
 
 
@@ -248,7 +303,7 @@ def _timing(context: Context, scheme: str, sides: Config) -> str:
 
 
 def _training(split: Config, task: Config, options: Config) -> Config:
-    training = split["training"] | task.get("training", {})
+    training = config_training(split, task)
     if "steps" in options:
         training = training | {"epochs": 1, "steps": options["steps"], "test_samples": 0}
         training["weights_after"] = []

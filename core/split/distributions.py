@@ -16,7 +16,8 @@ def distributions(state: Mapping[str, NDArray[Any]]) -> dict[int, list[float]]:
     found: dict[int, list[NDArray[Any]]] = {}
     for name, array in state.items():
         index, what, *rest = name.split("/")
-        if (what == _WEIGHTS and rest[-1].endswith(("weight", "bias"))) or "weight_" in rest[-1]:
+        own = rest[-1].rpartition(".")[2]  # weight, bias; of an LSTM weight_ih_l0 and the like
+        if what == _WEIGHTS and own.startswith(("weight", "bias")):
             found.setdefault(int(index), []).append(array.ravel())
     return {index: _described(np.concatenate(arrays)) for index, arrays in sorted(found.items())}
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from core.split.batches import Batch, Batches
+from core.split.batches import Batches, Tests
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.costs import Costs
 from core.split.decision import Choice, Engine, best, joint_dnn
@@ -15,7 +15,6 @@ from core.split.distributions import distributions
 from core.split.estimator import Estimator
 from core.split.iterations import IterationLog
 from core.split.messages import BEGIN, DISTRIBUTIONS, FINISH, FINISHED, READY, WEIGHTS
-from core.split.network import block_count
 from core.split.part import learning_rate
 from core.split.pipeline import Pipeline, Row
 from core.split.replay import staleness
@@ -64,7 +63,7 @@ class Edge:
         self,
         spec: Any,
         batches: Batches,
-        tests: list[Batch],
+        tests: Tests,
         costs: Costs | None,
         connect: Callable[[Hello, Estimator], Channel] | None,
         snapshots: Snapshots,
@@ -83,6 +82,7 @@ class Edge:
         self._stop = Stop()
         self._channel: Channel | None = None
         self._counted = (0, 0)
+        self._began: float | None = None  # of the training time under way
         self.progress = Progress()
 
     def run(self) -> Progress:
@@ -112,6 +112,7 @@ class Edge:
     def _open(self) -> None:
         """Meet the cloud, and stand where both sides can go on from."""
         self._estimator = Estimator()
+        self._seen = self._estimator.counts
         steps = self._snapshots.steps()
         start = max(steps, default=0)
         if self._connect is not None:
@@ -129,6 +130,7 @@ class Edge:
     def _begin(self) -> None:
         """From the first step, with the first choice of cut and codecs."""
         self.progress = Progress()
+        self._snapshots.load(0)  # of an earlier attempt: not of this one's past
         self._iterations.open(0)
         choice = self._first_choice()
         self._engine = self._make_engine(choice)
@@ -149,6 +151,7 @@ class Edge:
         assert snapshot is not None  # the cloud chose among those offered
         facts = dict(snapshot.progress)
         held = facts.pop("pipeline")
+        self._estimator.load_state(facts["estimator"])
         if self._channel is not None:
             self._say_begin(step, Choice(*held["choice"]))  # before older frames wait their turn
         self._pipeline.load(snapshot.arrays, held, self._batches)
@@ -157,7 +160,6 @@ class Edge:
         self._engine = self._make_engine(self._pipeline.choice)
         if self._engine is not None and self.progress.engine is not None:
             self._engine.load_state(self.progress.engine)
-        self._estimator.load_state(self.progress.estimator)
         log.info(
             "going on from a snapshot: epoch %d, step %d of %d",
             self.progress.epoch + 1, self.progress.batch, self._batches.steps_per_epoch,
@@ -210,17 +212,19 @@ class Edge:
         step = self._done()
         if self._engine is None or not self._engine.due(step):
             return
-        if self._pipeline.choice.cut in (0, block_count(self._spec)):
-            self._pipeline.probe(step)  # else no gradient passes that would tell of the link
+        seen = self._estimator.counts
+        if seen.up == self._seen.up or seen.down == self._seen.down:
+            self._pipeline.probe(step)  # nothing that passed told of the link
+        self._seen = self._estimator.counts
         move = self._engine.consider(step, self._pipeline.link(), k)
         if move is not None:
             with self._timed("moving"):
                 self._pipeline.move(move.choice, step)
-            self._note_choice(move.choice, asdict(move))
+            self._note_choice(move.choice, asdict(move))  # from here on it holds
 
     def _note_choice(self, choice: Choice, why: dict[str, Any] | None = None) -> None:
         self.progress.choices.append(
-            {"step": self._done(), "seconds": self.progress.seconds, **_facts(choice), "why": why}
+            {"step": self._done(), "seconds": self._now(), **_facts(choice), "why": why}
         )
 
     # An epoch.
@@ -248,11 +252,15 @@ class Edge:
 
     def _log(self, row: Row) -> None:
         """A step is done: its gradient was applied."""
-        now = self.progress.seconds + time.perf_counter() - self._began
         self.progress.current["loss"] += row["loss"]
         self.progress.current["correct"] += row["correct"]
-        own = {"epoch": self.progress.epoch + 1, "seconds": round(now, 6)}
+        own = {"epoch": self.progress.epoch + 1, "seconds": round(self._now(), 6)}
         self._iterations.append(row | own)
+
+    def _now(self) -> float:
+        """Seconds of training since the start, at this moment."""
+        under_way = 0.0 if self._began is None else time.perf_counter() - self._began
+        return self.progress.seconds + under_way
 
     def _end_epoch(self, bar: ProgressBar) -> None:
         progress = self.progress
@@ -264,7 +272,7 @@ class Edge:
         row = self._row(loss, correct)
         progress.rows.append(row)
         progress.epoch, progress.batch, progress.current = progress.epoch + 1, 0, {}
-        self._save()
+        row["snapshot_s"] += self._save()
         tested = row["test_accuracy"]
         bar.say(
             f"epoch {progress.epoch}/{self._training['epochs']}: loss {row['train_loss']:.3f}, "
@@ -275,7 +283,7 @@ class Edge:
     def _row(self, test_loss: float, test_correct: int) -> Row:
         """A line of epochs.csv. Tests that were not asked for are not a number."""
         now, steps = self.progress.current, self._batches.steps_per_epoch
-        tested = sum(len(batch.labels) for batch in self._tests)
+        tested = self._tests.samples
         return {
             "epoch": self.progress.epoch + 1,
             "train_loss": now["loss"] / steps,
@@ -318,25 +326,30 @@ class Edge:
         if time.monotonic() - self._saved_at > 60 * self._training["snapshot_minutes"]:
             self._save()
 
-    def _save(self) -> None:
-        """Write a snapshot, after the cloud has written its own of the same step."""
+    def _save(self) -> float:
+        """Write a snapshot, after the cloud has written its own of the same step; seconds taken."""
         start = time.perf_counter()
         step, progress = self._done(), self.progress
+        if progress.current:
+            self._count_bytes()
         arrays, facts = self._pipeline.save(step)
         progress.logged = self._iterations.flush()
         progress.engine = self._engine.state() if self._engine is not None else None
         progress.estimator = self._estimator.state()
         self._snapshots.save(step, Snapshot(arrays, asdict(progress) | {"pipeline": facts}))
         self._saved_at = time.monotonic()
+        seconds = time.perf_counter() - start
         if progress.current:
-            progress.current["snapshot"] += time.perf_counter() - start
+            progress.current["snapshot"] += seconds
+        return seconds
 
     @contextmanager
     def _training_time(self) -> Iterator[None]:
         self._began = time.perf_counter()
         with self._timed("training"):
             yield
-        self.progress.seconds += time.perf_counter() - self._began
+        self.progress.seconds = self._now()
+        self._began = None
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:

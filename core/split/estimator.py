@@ -25,6 +25,14 @@ class Sample(NamedTuple):
         return self.nbytes / self.seconds
 
 
+class Counts(NamedTuple):
+    """How many samples of each kind there were."""
+
+    up: int = 0
+    down: int = 0
+    trips: int = 0
+
+
 class Estimator:
     """Rates in bytes per second and the one-way delay in seconds; None until something was seen.
 
@@ -36,20 +44,24 @@ class Estimator:
         self._up: deque[Sample] = deque(maxlen=FRAMES)
         self._down: deque[Sample] = deque(maxlen=FRAMES)
         self._trips: deque[float] = deque(maxlen=TRIPS)
+        self.counts = Counts()
 
     def uplink(self, nbytes: int, seconds: float) -> None:
         """A frame came up: bytes after its first chunk, seconds from first chunk to last."""
-        self._add(self._up, nbytes, seconds)
+        if self._add(self._up, nbytes, seconds):
+            self.counts = self.counts._replace(up=self.counts.up + 1)
 
     def downlink(self, nbytes: int, seconds: float) -> None:
         """The same of a frame that came down."""
-        self._add(self._down, nbytes, seconds)
+        if self._add(self._down, nbytes, seconds):
+            self.counts = self.counts._replace(down=self.counts.down + 1)
 
     def round_trip(self, seconds: float) -> None:
         """A small frame went and its answer came, on an idle link."""
         if seconds > 0:
             with self._lock:
                 self._trips.append(seconds)
+            self.counts = self.counts._replace(trips=self.counts.trips + 1)
 
     @property
     def up(self) -> float | None:
@@ -79,10 +91,12 @@ class Estimator:
             _refill(self._down, (Sample(*sample) for sample in state["down"]))
             _refill(self._trips, state["round_trips"])
 
-    def _add(self, window: deque[Sample], nbytes: int, seconds: float) -> None:
-        if nbytes >= SMALLEST and seconds > 0:
+    def _add(self, window: deque[Sample], nbytes: int, seconds: float) -> bool:
+        enough = nbytes >= SMALLEST and seconds > 0
+        if enough:
             with self._lock:
                 window.append(Sample(nbytes, seconds))
+        return enough
 
 
 def _refill(window: deque[Any], values: Iterable[Any]) -> None:

@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from core.models.blocks import NETWORKS, build_block, prepare
@@ -23,6 +25,22 @@ def make_part(spec: Any, blocks: range) -> Part:
     return Part(
         build, partial(prepare, model["name"]), blocks, spec["training"]["optimiser"], spec["seed"]
     )
+
+
+def input_of(spec: Any, cut: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape, without the batch, and type of what the block behind a cut takes."""
+    model, size = spec["model"]["name"], spec["data"]["size"]
+    raw = torch.zeros((1, size, size, 3), dtype=torch.uint8)
+    if NETWORKS[model].kind == "text":
+        raw = torch.zeros((1, size), dtype=torch.int32)
+    if cut == 0:
+        return tuple(raw.shape[1:]), raw.numpy().dtype
+    features = prepare(model, raw)
+    with torch.no_grad():
+        for index in range(cut):
+            block = build_block(model, index, spec["data"]["classes"], spec["seed"])
+            features = block.eval()(features)
+    return tuple(features.shape[1:]), np.dtype(np.float32)
 
 
 def block_count(spec: Any) -> int:

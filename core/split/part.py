@@ -1,6 +1,7 @@
 """The blocks that one side holds, each with an optimiser of its own, so that a block can move to
 the other side with all that belongs to it."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,14 @@ from torch import Tensor, nn
 State = dict[str, NDArray[Any]]
 
 _WEIGHTS, _OPTIMISER = "weights", "optimiser"
+_NAME = re.compile(rf"(\d{{1,4}})/(?:{_WEIGHTS}|{_OPTIMISER})/.+")
+
+# What each optimiser keeps of a parameter once it has made a step.
+SLOTS = {
+    "sgd": {"momentum_buffer"},
+    "rmsprop": {"step", "square_avg"},
+    "adam": {"step", "exp_avg", "exp_avg_sq"},
+}
 
 
 def make_optimiser(settings: Mapping[str, Any], parameters: Sequence[nn.Parameter]) -> Any:
@@ -137,14 +146,17 @@ class Part:
             del self._held[index]
         return state
 
-    def take(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Hold the blocks that this is the state of, as they were where they come from.
+    def take(self, state: Mapping[str, NDArray[Any]], blocks: range) -> None:
+        """Hold these blocks too, as they were where they come from. A block without weights has
+        no arrays in `state`, and is held all the same.
 
         Raises ValueError that names what does not fit; what this side held before stays then.
         """
-        names = {_block_of(name) for name in state}
-        fresh = {index: self._loaded(index, state) for index in sorted(names)}
-        self._held |= fresh
+        for name in state:
+            match = _NAME.fullmatch(name)
+            if match is None or int(match[1]) not in blocks:
+                raise ValueError(f"{name[:80]!r} is no array of the blocks {list(blocks)}")
+        self._held |= {index: self._loaded(index, state) for index in blocks}
 
     def keep(self, blocks: range) -> None:
         """Hold these blocks and no others: those that come are as freshly built."""
@@ -164,22 +176,27 @@ class Part:
 
     def _loaded(self, index: int, state: Mapping[str, NDArray[Any]]) -> Held:
         held = self._built(index)
-        own = {k.split("/", 1)[1]: v for k, v in state.items() if _block_of(k) == index}
+        prefix = f"{index}/"
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         weights = {k.split("/", 1)[1]: v for k, v in own.items() if k.startswith(_WEIGHTS)}
         _load_weights(held.module, weights, index)
         slots = {k: v for k, v in own.items() if k.startswith(_OPTIMISER)}
         if held.optimiser is not None:
-            _load_slots(held.optimiser, slots, index)
+            _load_slots(held.optimiser, slots, SLOTS[self._settings["name"]], index)
         elif slots:
             raise ValueError(f"block {index} is not trained and has no optimiser")
         return held
 
 
-def _block_of(name: str) -> int:
-    number, _, _ = name.partition("/")
-    if not number.isdecimal():
-        raise ValueError(f"{name!r} is not the name of an array of a block")
-    return int(number)
+def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> State:
+    """The arrays with a prefix before their names."""
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> State:
+    """The arrays whose names begin with a prefix, without it."""
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
 
 
 def _load_weights(module: nn.Module, arrays: Mapping[str, NDArray[Any]], index: int) -> None:
@@ -191,17 +208,21 @@ def _load_weights(module: nn.Module, arrays: Mapping[str, NDArray[Any]], index: 
     module.load_state_dict({name: _tensor(arrays[name]) for name in own})
 
 
-def _load_slots(optimiser: Any, arrays: Mapping[str, NDArray[Any]], index: int) -> None:
+def _load_slots(
+    optimiser: Any, arrays: Mapping[str, NDArray[Any]], names: set[str], index: int
+) -> None:
     """Slots of an optimiser by `optimiser/parameter/name`; nothing before the first step."""
     parameters = optimiser.param_groups[0]["params"]
     slots: dict[int, dict[str, Tensor]] = {}
     for key, array in arrays.items():
-        number, name = key.split("/")[1:]
-        if not number.isdecimal() or int(number) >= len(parameters):
-            raise ValueError(f"block {index}, {key}: there is no such parameter")
+        _, number, name = (*key.split("/"), "", "")[:3]
+        if not number.isdecimal() or int(number) >= len(parameters) or name not in names:
+            raise ValueError(f"block {index}, {key}: there is no such parameter or slot")
         if array.ndim:
             _check(f"block {index}, {key}", parameters[int(number)], array)
         slots.setdefault(int(number), {})[name] = _tensor(array)
+    if any(set(kept) != names for kept in slots.values()):
+        raise ValueError(f"block {index}: its optimiser needs {sorted(names)} of each parameter")
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": slots, "param_groups": groups})
 

@@ -24,6 +24,7 @@ Report = dict[str, Any] | None
 
 START_S, STOP_S = 120.0, 30.0
 RESTARTS, HEALTHY_S = 5, 60.0
+INCURABLE = (2, 3, 4, 8)  # exit codes of errors that come again
 
 
 class Keeper:
@@ -48,6 +49,9 @@ class Keeper:
         while True:
             code = self._wait()
             if self._stopping.is_set() or code is None:
+                return
+            if code in INCURABLE:
+                log.error("the %s ended with exit code %d; its message says why", self._what, code)
                 return
             failures = 1 if time.monotonic() - started > HEALTHY_S else failures + 1
             if failures > RESTARTS:

@@ -1,15 +1,16 @@
 """The edge's blocks, and what is under way between the two sides: features go up, gradients come
 back up to K steps late and are applied to features that are made again (feature replay)."""
 
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.errors import PeerError, TrainingError
+from core.errors import CoreError, PeerError, TrainingError
 from core.split import codec as codecs
 from core.split.batches import Batch, Batches
 from core.split.channel import Channel
@@ -33,7 +34,7 @@ from core.split.messages import (
 )
 from core.split.network import block_count, make_part
 from core.split.pace import Pace
-from core.split.part import State, loss_of
+from core.split.part import State, below, loss_of, under
 from core.split.replay import Pending
 from core.split.wire import Frame
 
@@ -43,7 +44,8 @@ Row = dict[str, Any]
 TESTS_AHEAD = 4
 
 # Bytes of the probes that measure an idle link: small first, larger where that was too quick.
-PROBES, QUICK_S = (1 << 16, 1 << 20), 0.05
+PROBES, QUICK_S, LEAST_PROBE = (1 << 16, 1 << 20), 0.05, 20 << 10
+PING_S = 3.0
 
 
 class Pipeline:
@@ -67,7 +69,6 @@ class Pipeline:
         self._pending: deque[Pending] = deque()
         self._arrived: deque[Frame] = deque()  # received before their turn
         self._staleness, self._rate = 0, 0.0
-        self.loss, self.correct = 0.0, 0  # sums since they were last taken
 
     # Where the cut is.
 
@@ -92,7 +93,7 @@ class Pipeline:
         facts |= {"uplink": choice.uplink, "downlink": choice.downlink}  # type: ignore[dict-item]
         given = self._part.give(range(choice.cut, before)) if choice.cut < before else {}
         self._send(Frame(MOVE, step, given, facts))
-        self._part.take(self.expect(MOVED, step).arrays)
+        self._part.take(self.expect(MOVED, step).arrays, range(before, choice.cut))
         self._use(choice)
 
     # Training.
@@ -123,6 +124,7 @@ class Pipeline:
         with self._pace.work():
             logits = self._part.forward(self._part.prepared(batch.inputs), step)
             loss, correct = loss_of(logits, batch.labels)
+            _check_loss(float(loss.detach()), step)
             torch.autograd.backward(loss)
             self._part.update(self._rate)
         done = Pending(step, batch, edge_s=self._pace.lap())
@@ -138,6 +140,7 @@ class Pipeline:
                 encoded = self._encode_features(pending)
         pending.up_bytes, pending.edge_s = encoded.nbytes, self._pace.lap()
         facts = {"learning_rate": self._rate}
+        self._has_arrived()  # so that the cloud need not wait with gradients while this waits
         self._send(with_tensor(FEATURES, step, encoded, _names(batch), **facts))
         self._pending.append(pending)
 
@@ -164,10 +167,7 @@ class Pipeline:
         pending = self._pending[0]
         frame = self.expect(GRADIENT, pending.step)
         loss, correct = float(frame.facts["loss"]), int(frame.facts["correct"])
-        if not np.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {pending.step}; lower training.optimiser.learning_rate"
-            )
+        _check_loss(loss, pending.step)
         self._pace.lap()
         down_bytes = 0
         if self.choice.cut > 0:
@@ -194,7 +194,6 @@ class Pipeline:
     def _record(
         self, done: Pending, loss: float, correct: int, cloud_s: float, down_bytes: int
     ) -> None:
-        self.loss, self.correct = self.loss + loss, self.correct + correct
         up, down = self._estimator.up, self._estimator.down
         row = {
             "step": done.step,
@@ -218,7 +217,7 @@ class Pipeline:
 
     # Testing.
 
-    def evaluate(self, batches: Sequence[Batch], step: int) -> tuple[float, int]:
+    def evaluate(self, batches: Iterable[Batch], step: int) -> tuple[float, int]:
         """(Summed loss, number of right answers) of test batches; nothing changes. Features are
         sent as they are, so that accuracy is that of the network. Nothing may be under way."""
         total, right, under_way = 0.0, 0, 0
@@ -252,9 +251,9 @@ class Pipeline:
     def probe(self, step: int) -> None:
         """Measure the link, where no features and gradients pass that would tell of it."""
         assert self._channel is not None
-        for size in PROBES:
-            if not self._pending:
-                self._channel.ping()
+        if not self._pending:
+            self.ping()
+        for size in self._probe_sizes():
             self._send(Frame(PROBE, step, {"bytes": np.zeros(size, np.uint8)}))
             if self._pending:
                 return  # steps are under way, and the answer comes between theirs
@@ -263,10 +262,22 @@ class Pipeline:
             if link and size / min(link.up, link.down) > QUICK_S:
                 return
 
+    def _probe_sizes(self) -> tuple[int, ...]:
+        """Bytes: of a link that is known, what passes in QUICK_S; else small ones first."""
+        link = self.link()
+        if link is None:
+            return PROBES
+        known = int(QUICK_S * min(link.up, link.down))
+        return (min(max(known, LEAST_PROBE), PROBES[-1]),)
+
     def ping(self) -> None:
-        """Measure the delay, if nothing passes right now."""
-        if self._channel is not None and not self._pending:
+        """Measure the delay. Nothing may be under way; waits for the answer, not for long."""
+        if self._channel is None:
+            return
+        before, deadline = self._estimator.counts.trips, time.monotonic() + PING_S
+        while self._estimator.counts.trips == before and time.monotonic() < deadline:
             self._channel.ping()
+            time.sleep(0.01)
 
     def ask(self, kind: str, answer: str, step: int) -> Frame:
         """A question without content."""
@@ -283,8 +294,7 @@ class Pipeline:
         frame = self._arrived.popleft() if self._arrived else self._channel.receive()
         if frame.kind == PROBED and kind != PROBED:
             return self.expect(kind, step)
-        if frame.kind == REFUSED:
-            raise PeerError(f"the cloud refused step {frame.step}: {frame.facts.get('reason')}")
+        _check_refused(frame)
         if (frame.kind, frame.step) != (kind, step):
             raise PeerError(
                 f"the cloud sent {frame.kind!r} of step {frame.step}, expected {kind!r} of {step}"
@@ -294,13 +304,12 @@ class Pipeline:
     def _has_arrived(self) -> bool:
         assert self._channel is not None
         try:
-            while not self._arrived:
+            while True:
                 frame = self._channel.receive(timeout=0)
                 if frame.kind != PROBED:
                     self._arrived.append(frame)
         except TimeoutError:
-            return False
-        return True
+            return bool(self._arrived)
 
     def weights(self) -> State:
         """The state of the blocks held here."""
@@ -316,16 +325,17 @@ class Pipeline:
             while (frame := self._channel.receive()).kind in (GRADIENT, PROBED):
                 if frame.kind == GRADIENT:
                     self._arrived.append(frame)
+            _check_refused(frame)
             if (frame.kind, frame.step) != (SAVED, step):
                 raise PeerError(f"the cloud sent {frame.kind!r}, expected {SAVED!r} of step {step}")
-        arrays = {f"part/{name}": array for name, array in self.weights().items()}
+        arrays = under("part", self.weights())
         for prefix, each in self._stateful():
-            arrays |= {f"{prefix}/{name}": array for name, array in each.state().items()}
+            arrays |= under(prefix, each.state())
         for pending in self._pending:
             if pending.lost is not None:
                 arrays[f"lost/{pending.step}"] = pending.lost
         for frame in self._arrived:
-            arrays |= {f"arrived/{frame.step}/{k}": v for k, v in frame.arrays.items()}
+            arrays |= under(f"arrived/{frame.step}", frame.arrays)
         facts = {
             "choice": [self.choice.cut, self.choice.uplink, self.choice.downlink],
             "pending": [[p.step, p.up_bytes, p.edge_s] for p in self._pending],
@@ -337,14 +347,14 @@ class Pipeline:
         """Go on from what `save` gave."""
         self.start(Choice(*facts["choice"]))
         self._part.keep(range(0))
-        self._part.take(_below("part", arrays))
+        self._part.take(below("part", arrays), range(self.choice.cut))
         for prefix, each in self._stateful():
-            each.load_state(_below(prefix, arrays))
+            each.load_state(below(prefix, arrays))
         for step, up_bytes, edge_s in facts["pending"]:
             lost = arrays.get(f"lost/{step}")
             self._pending.append(Pending(step, batches.at(step), None, lost, up_bytes, edge_s))
         for step, said in facts["arrived"]:
-            self._arrived.append(Frame(GRADIENT, step, _below(f"arrived/{step}", arrays), said))
+            self._arrived.append(Frame(GRADIENT, step, below(f"arrived/{step}", arrays), said))
 
     def _stateful(self) -> list[tuple[str, Any]]:
         return [
@@ -354,11 +364,20 @@ class Pipeline:
         ]
 
 
+def _check_loss(loss: float, step: int) -> None:
+    if not np.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss} at step {step}; lower training.optimiser.learning_rate"
+        )
+
+
+def _check_refused(frame: Frame) -> None:
+    """Raises the cloud's error, which has its exit code there too."""
+    if frame.kind == REFUSED:
+        code = frame.facts.get("exit_code")
+        kinds = [kind for kind in CoreError.__subclasses__() if kind.exit_code == code]
+        raise (kinds or [PeerError])[0](f"the cloud, step {frame.step}: {frame.facts['reason']}")
+
+
 def _names(batch: Batch) -> dict[str, NDArray[Any]]:
     return {"labels": batch.labels, "samples": batch.samples}
-
-
-def _below(prefix: str, arrays: State) -> State:
-    return {
-        k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(f"{prefix}/")
-    }

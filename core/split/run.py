@@ -19,14 +19,13 @@ from core.errors import ConfigError, PeerError
 from core.files import write_text
 from core.spec import RunSpec
 from core.split import certificates, codec, profile
-from core.split.batches import Batches, test_batches
+from core.split.batches import Batches, Tests
 from core.split.certificates import Security
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.client import connect
 from core.split.cloud import Cloud
 from core.split.contexts import Context
 from core.split.costs import Costs
-from core.split.decision import Engine
 from core.split.edge import PARTY, Edge
 from core.split.estimator import Estimator
 from core.split.iterations import IterationLog
@@ -59,8 +58,7 @@ def run(spec: RunSpec, out: Path, patience: float = PATIENCE) -> None:
             _train(spec, out, None, dict)
             return
         own = beside / "certificates"
-        if not own.exists():
-            certificates.make(own)
+        certificates.make(own, replace=True)  # both sides start here
         copy = beside / "spec.yaml"
         spec.save(copy)
         port = stack.enter_context(kept_cloud(copy, beside / CLOUD, own, patience))
@@ -75,6 +73,11 @@ def run_edge(spec: RunSpec, out: Path, address: str, folder: Path, patience: flo
         if run_folder.is_finished(out, lambda: identity(spec)):
             log.info("%s is finished already", out)
             return
+        if spec["context"]["timing"] == "emulated":
+            log.warning(
+                "the spec's context is %s, emulated: start `split link` before the cloud, or the "
+                "result is of another network than it says", spec["context"]["title"],
+            )  # fmt: skip
         _train(spec, out, caller(spec, address, Security.load(folder, PARTY), patience), dict)
 
 
@@ -84,6 +87,8 @@ def run_cloud(
     """The cloud alone: wait for the edge, and answer until it has finished. child: of a process
     that wants to be told the port, and whose end is this one's too."""
     _use_threads(spec, "cloud")
+    if spec["model"]["weights"]:
+        entry_of(Path(spec["model"]["weights"]))  # raises DataError, before anybody waits
     own = Snapshots(snapshots, spec.digest)
     limits = Limits(patience=patience)
     expected = Expected(spec.digest, (PARTY,), lambda hello: common_step(own, hello))
@@ -98,7 +103,7 @@ def run_cloud(
             channel = server.accept()
             try:
                 Cloud(spec, channel, snapshots).serve()
-                channel.close()
+                channel.close(timeout=patience)
                 return
             except SessionLost as lost:
                 log.warning("%s; waiting for the edge", lost)
@@ -159,7 +164,6 @@ def _train(
     out: Path,
     call: Callable[[Hello, Estimator], Channel] | None,
     link_report: Callable[[], Report],
-    engine: Engine | None = None,
 ) -> None:
     """The edge's side, and the results."""
     _use_threads(spec, "edge")
@@ -168,7 +172,7 @@ def _train(
     _check_data(spec, train)
     flip, crop = (training["augmentation"][key] for key in ("flip", "crop"))
     batches = Batches(train, training["batch"], spec["seed"], flip, crop, training["steps"])
-    tests = test_batches(test, training["test_batch"], training["test_samples"])
+    tests = Tests(test, training["test_batch"], training["test_samples"])
     beside = run_folder.snapshots(out)
     beside.mkdir(parents=True, exist_ok=True)
     origin = results.origin(machine.versions("torch", "torchvision", "numpy", "grpcio"))
@@ -182,7 +186,6 @@ def _train(
         Snapshots(beside / PARTY, identity(spec)),
         IterationLog(iterations),
         origin,
-        engine,
     )
     progress = edge.run()
     write_text(out / "iterations.csv", iterations.read_text(encoding="utf-8"))

@@ -63,6 +63,11 @@ def check_scheme(content: dict[str, Any], path: Path) -> None:
             raise ConfigError(f"{path}: {key} = {name!r}: unknown ({suggestion(name, [*known])})")
     if scheme["staleness"][0]["from_epoch"] != 1:
         raise ConfigError(f"{path}: scheme.staleness must say what holds from epoch 1 on")
+    if scheme["decision"] is not None and scheme["cut"] is not None:
+        raise ConfigError(f"{path}: scheme.decision moves the cut, and scheme.cut fixes it")
+    optimiser = content["training"]["optimiser"]
+    if optimiser["nesterov"] and not optimiser["momentum"]:
+        raise ConfigError(f"{path}: training.optimiser.nesterov needs a momentum above 0")
     cut, blocks = scheme["cut"], NETWORKS[model].blocks
     if cut is not None and cut > blocks:
         raise ConfigError(

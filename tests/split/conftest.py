@@ -12,9 +12,10 @@ import pytest
 
 from core import RECIPE
 from core.data.arrays import Arrays
+from core.errors import PeerError
 from core.models.blocks import NETWORKS
 from core.spec import RunSpec
-from core.split.batches import Batches, test_batches
+from core.split.batches import Batches, Tests
 from core.split.channel import Hello, SessionLost
 from core.split.client import connect
 from core.split.cloud import Cloud
@@ -135,6 +136,8 @@ class CloudThread:
                 self.cloud.serve()
             except SessionLost:
                 continue
+            except PeerError:  # the test is over
+                pass
             return
 
     def stop(self) -> None:
@@ -165,7 +168,7 @@ def train(tmp_path: Path) -> Callable[..., Trained]:
 
 def make_edge(spec: RunSpec, folder: Path, port: int | None, engine: Any = None) -> Edge:
     model = spec["model"]["name"]
-    tests = test_batches(arrays(model, 7), spec["training"]["test_batch"], None)
+    tests = Tests(arrays(model, 7), spec["training"]["test_batch"], None)
 
     def call(hello: Hello, observer: Any) -> Any:
         return connect(f"127.0.0.1:{port}", None, hello, observer, LIMITS)
