@@ -34,17 +34,16 @@ SPEC_KEYS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """A finished run: its spec, its whole result and one row per epoch."""
+class Finished:
+    """A finished run of any kind: its spec and its whole result."""
 
     folder: Path
     spec: Mapping[str, Any]
     result: Mapping[str, Any]
-    epochs: pd.DataFrame
 
     @property
     def scale(self) -> str:
-        """Setting that it ran at: demo, paper or tiny."""
+        """Setting that it ran at: demo, paper, custom or tiny."""
         return str(self.spec["scale"])
 
     @property
@@ -59,8 +58,15 @@ class Run:
 
     @property
     def scheme(self) -> str:
-        """Name of the scheme that chose what to train."""
+        """Name of its scheme."""
         return str(self.spec["scheme"]["name"])
+
+
+@dataclass(frozen=True, eq=False)
+class Run(Finished):
+    """A run of ElasticTrainer or a baseline, with one row per epoch."""
+
+    epochs: pd.DataFrame
 
     @property
     def rho(self) -> float | None:

@@ -11,6 +11,7 @@ import pandas as pd
 from core.errors import ConfigError, DataError
 from core.figures.results import (
     AGAIN,
+    Finished,
     check_count,
     check_durations,
     processor,
@@ -79,34 +80,11 @@ class Steady(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class SplitRun:
-    """A finished run: its spec, its whole result, one row per epoch and one per step."""
+class SplitRun(Finished):
+    """A run of split training, with one row per epoch and one per step."""
 
-    folder: Path
-    spec: Mapping[str, Any]
-    result: Mapping[str, Any]
     epochs: pd.DataFrame
     steps: pd.DataFrame
-
-    @property
-    def scale(self) -> str:
-        """Setting that it ran at: demo, paper, custom or tiny."""
-        return str(self.spec["scale"])
-
-    @property
-    def model(self) -> str:
-        """Name of the network that ran."""
-        return str(self.spec["model"]["name"])
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set that ran."""
-        return str(self.spec["data"]["name"])
-
-    @property
-    def scheme(self) -> str:
-        """Name of the scheme that divided the work."""
-        return str(self.spec["scheme"]["name"])
 
     @property
     def context(self) -> str:
