@@ -53,8 +53,13 @@ STEPS = (
     "late",
     "up_rate",
     "down_rate",
+    "edge_s",
+    "uplink_s",
+    "cloud_s",
+    "downlink_s",
+    "delay_s",
 )
-RATES = ("up_rate", "down_rate")
+RATES = ("up_rate", "down_rate", "uplink_s", "downlink_s", "delay_s")
 WARM_UP = 1 / 3  # of the steps of a run, before times count
 
 

@@ -45,7 +45,7 @@ TESTS_AHEAD = 4
 
 # Bytes of the probes that measure an idle link: small first, larger where that was too quick.
 PROBES, QUICK_S, LEAST_PROBE = (1 << 16, 1 << 20), 0.05, 20 << 10
-PING_S = 3.0
+PINGS, PING_S = 3, 1.0  # how often it is tried, and seconds to wait each time
 
 
 class Pipeline:
@@ -274,10 +274,12 @@ class Pipeline:
         """Measure the delay. Nothing may be under way; waits for the answer, not for long."""
         if self._channel is None:
             return
-        before, deadline = self._estimator.counts.trips, time.monotonic() + PING_S
-        while self._estimator.counts.trips == before and time.monotonic() < deadline:
+        before = self._estimator.counts.trips
+        for _ in range(PINGS):
+            _wait(self._channel.idle, PING_S)
             self._channel.ping()
-            time.sleep(0.01)
+            if _wait(lambda: self._estimator.counts.trips > before, PING_S):
+                return
 
     def ask(self, kind: str, answer: str, step: int) -> Frame:
         """A question without content."""
@@ -362,6 +364,14 @@ class Pipeline:
             ("downlink", self._downlink),
             ("residual", self._residual),
         ]
+
+
+def _wait(ready: Callable[[], bool], seconds: float) -> bool:
+    """Whether it is so within this time."""
+    deadline = time.monotonic() + seconds
+    while not ready() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return ready()
 
 
 def _check_loss(loss: float, step: int) -> None:

@@ -27,7 +27,7 @@ from core.split.server import Expected, Server
 from core.split.window import Limits
 from core.training.snapshot import Snapshots
 
-CLASSES, SAMPLES, BATCH, STEPS = 3, 20, 4, 4
+CLASSES, SAMPLES, BATCH, STEPS = 3, 84, 4, 4
 SIZES = {"vgg19_bn": 32, "resnet50_imagenet": 32, "resnet50_imagenet_frozen": 32, "bilstm": 6}
 LIMITS = Limits(patience=20.0)
 

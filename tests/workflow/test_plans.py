@@ -3,11 +3,13 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from core import config as settings
+from core.split import config as split_settings
 
 from .conftest import ROOT, Call, jobs_planned
 
@@ -28,15 +30,39 @@ def wanted(own: settings.Config) -> dict[str, int]:
     keys = {key for figure in figures.values() for key in figure.runs}
     measured = {(key.device, key.task) for key in keys}
     models = {settings.MODELS[key.model].weights[own["framework"]] for key in keys}
-    return {
+    return wanted_of_split(own, {key.dataset for key in keys}) | {
         "figure": len(figures),
         "run": len(keys),
         "run_spec": len(keys),
         "profile": len(measured),
         "profile_spec": len(measured),
-        "dataset": len({key.dataset for key in keys}),
         "weights": len(models),
     }
+
+
+def wanted_of_split(own: settings.Config, other_data: set[str]) -> dict[str, int]:
+    """The same of split training, and all data sets: each in each size."""
+    figures = split_settings.figures(own)
+    keys = {key for figure in figures.values() for key in figure.runs}
+    tasks = {key.task: own["split"]["tasks"][key.task] for key in keys}
+    chosen = {key.task for key in keys if key.scheme in ("context_aware", "jointdnn")}
+    chosen |= {figure.entry["task"] for figure in figures.values() if figure.profiles}
+    data = {(task["dataset"], task["size"]) for task in tasks.values()}
+    return {
+        "split_figure": len(figures),
+        "split_run": len(keys),
+        "split_run_spec": len(keys),
+        "split_profile": 2 * len(chosen),
+        "split_profile_spec": 2 * len(chosen),
+        "dataset": len(data) + len(other_data),
+    }
+
+
+def laid_over(base: Any, over: Any) -> Any:
+    """As Snakemake lays one configuration over another."""
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return base | {key: laid_over(base.get(key), value) for key, value in over.items()}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +81,7 @@ def test_everything_can_be_planned_and_each_run_is_planned_once(
     own = demo()
     if layer:
         paper = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
-        own |= {key: {**own[key], **paper[key]} for key in paper if key != "scale"}
+        own = laid_over(own, paper)
     own |= {"framework": framework, "device": device}
     planned = snakemake(
         *("--dry-run", "--quiet", "rules", *layer),
@@ -100,7 +126,7 @@ def test_the_published_experiment_is_planned_with_its_own_data_models_and_boards
     assert f"Training elastic-rho0.4-seed0 of {task}" in said
     assert f"Training full-epochs24-seed0 of {task}" in said
     assert f"Profiling {task}" in said
-    assert "Fetching and preparing data set caltech_birds2011 at 224 pixels." in said
+    assert "Fetching and preparing data set caltech_birds2011 in size 224." in said
     assert "Fetching pretrained weights of vit_b16." in said
     # The same run trains on each board once.
     for board in ("jetson_tx2", "raspberry_pi_4b"):
@@ -122,8 +148,8 @@ def test_a_model_with_an_image_size_of_its_own_gets_its_data_in_that_size(
     (tmp_path / "mine.yaml").write_text(own)
     words = ("figures/fig19a.pdf", "--dry-run", f"--configfile={tmp_path / 'mine.yaml'}")
     planned = snakemake(*words)
-    assert "data set elpv at 64 pixels." in planned.stdout
-    assert "data set elpv at 96 pixels." in planned.stdout
+    assert "data set elpv in size 64." in planned.stdout
+    assert "data set elpv in size 96." in planned.stdout
     assert jobs_planned(planned.stdout)["dataset"] == 2
 
 
@@ -275,7 +301,7 @@ def test_what_is_added_by_an_entry_each_is_planned_without_touching_a_rule(
     assert jobs_planned(said)["run"] == 3
     assert "Training biases-seed0 of mine-parts on my_board." in said
     assert "Training elastic-rho0.6-seed0 of mine-parts on my_board." in said
-    assert "Fetching and preparing data set parts at 96 pixels." in said
+    assert "Fetching and preparing data set parts in size 96." in said
 
 
 def test_each_device_has_one_slot_in_the_default_profile() -> None:
