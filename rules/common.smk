@@ -208,7 +208,9 @@ def split_figure_of(wildcards):
 def inputs_of_split_figure(wildcards):
     """Results, profiles or contexts that a figure of split training is drawn from."""
     figure = split_figure_of(wildcards)
-    simulated = [CONTEXTS_FOLDER / f"{name}.yaml" for name in figure.entry.get("contexts", [])]
+    simulated = [
+        CONTEXTS_FOLDER / f"{name}.yaml" for name in figure.entry.get("contexts", [])
+    ]
     return figure.files(config) or simulated
 
 
