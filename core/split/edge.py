@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 PARTY = "edge"
 
+# Part of the time that probes of the link may take.
+PROBE_SHARE = 0.02
+
 # Seconds of an epoch by what they were spent on. Moves are a part of training.
 TIMES = ("training", "moving", "testing", "snapshot")
 
@@ -112,7 +115,7 @@ class Edge:
     def _open(self) -> None:
         """Meet the cloud, and stand where both sides can go on from."""
         self._estimator = Estimator()
-        self._seen = self._estimator.counts
+        self._seen, self._probe_from = self._estimator.counts, 0.0
         steps = self._snapshots.steps()
         start = max(steps, default=0)
         if self._connect is not None:
@@ -213,14 +216,24 @@ class Edge:
         if self._engine is None or not self._engine.due(step):
             return
         seen = self._estimator.counts
-        if seen.up == self._seen.up or seen.down == self._seen.down:
-            self._pipeline.probe(step)  # nothing that passed told of the link
+        if (seen.up == self._seen.up or seen.down == self._seen.down) and not self._probe(step):
+            return  # nothing new to go by
         self._seen = self._estimator.counts
         move = self._engine.consider(step, self._pipeline.link(), k)
         if move is not None:
             with self._timed("moving"):
                 self._pipeline.move(move.choice, step)
             self._note_choice(move.choice, asdict(move))  # from here on it holds
+
+    def _probe(self, step: int) -> bool:
+        """Measure the link where nothing that passed told of it; whether it was time for that."""
+        start = time.perf_counter()
+        if start < self._probe_from:
+            return False
+        self._pipeline.probe(step)
+        now = time.perf_counter()
+        self._probe_from = now + (now - start) / PROBE_SHARE
+        return True
 
     def _note_choice(self, choice: Choice, why: dict[str, Any] | None = None) -> None:
         self.progress.choices.append(
