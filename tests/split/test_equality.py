@@ -43,8 +43,9 @@ def unsplit(spec: RunSpec) -> tuple[list[nn.Module], list[float]]:
     """Plain training of the whole network."""
     blocks, batches, losses = blocks_of(spec), make_batches(spec), []
     optimiser = optimiser_of(spec, blocks)
-    for step in range(spec["training"]["epochs"] * spec["training"]["steps"]):
-        optimiser.param_groups[0]["lr"] = 0.01 if step < STEPS else 0.005
+    steps = spec["training"]["steps"]
+    for step in range(spec["training"]["epochs"] * steps):
+        optimiser.param_groups[0]["lr"] = 0.01 if step < steps else 0.005
         batch = batches.at(step)
         inputs = prepare(spec["model"]["name"], torch.from_numpy(batch.inputs))
         logits = through(spec, blocks, 0, inputs, step)
@@ -89,6 +90,12 @@ def test_without_staleness_a_cut_network_trains_as_the_whole_one(
     assert [row["train_loss"] for row in trained.progress.rows] == pytest.approx(means, rel=1e-12)
 
 
+@pytest.fixture
+def probing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of the time it takes, the link may be measured before every step."""
+    monkeypatch.setattr("core.split.edge.PROBE_SHARE", 1e9)
+
+
 class Script:
     """Moves the cut when it is told, in the place of the decision engine."""
 
@@ -115,6 +122,7 @@ class _Move:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("probing")
 @pytest.mark.parametrize("model", NETWORKS)
 def test_at_every_cut_a_step_is_that_of_the_whole_network(
     model: str, train: Train, whole: Any
@@ -132,6 +140,7 @@ def test_at_every_cut_a_step_is_that_of_the_whole_network(
     assert_same(trained, blocks)
 
 
+@pytest.mark.usefixtures("probing")
 def test_blocks_that_move_to_and_fro_change_nothing(train: Train, whole: Any) -> None:
     n = NETWORKS["bilstm"].blocks
     cuts = {2: 1, 3: n, 4: n - 1, 5: 0, 6: 3}
