@@ -54,6 +54,6 @@ def test_made_again_there_is_nothing_to_do(finished: Path, snakemake: Call) -> N
 def test_a_new_slowdown_measures_no_profile_again(finished: Path, snakemake: Call) -> None:
     slower = finished / "slower.yaml"
     slower.write_text("split: {edge: {slowdown: 5}}\n")
-    words = [CONFIG, str(slower), "--dry-run"]
+    words = ["--dry-run", "--configfile", str(TINY), str(slower)]
     planned = jobs_planned(snakemake(TARGETS[0], *words, folder=finished).stdout)
     assert planned == {"split_run_spec": 3, "split_run": 3, "split_figure": 1}
