@@ -227,12 +227,10 @@ class Edge:
 
     def _probe(self, step: int) -> bool:
         """Measure the link where nothing that passed told of it; whether it was time for that."""
-        start = time.perf_counter()
-        if start < self._probe_from:
+        if time.perf_counter() < self._probe_from:
             return False
-        self._pipeline.probe(step)
-        now = time.perf_counter()
-        self._probe_from = now + (now - start) / PROBE_SHARE
+        busy = self._pipeline.probe(step)
+        self._probe_from = time.perf_counter() + busy / PROBE_SHARE
         return True
 
     def _note_choice(self, choice: Choice, why: dict[str, Any] | None = None) -> None:

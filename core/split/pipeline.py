@@ -248,19 +248,23 @@ class Pipeline:
         """What is known of it; None before enough has passed."""
         return Link.of(self._estimator)
 
-    def probe(self, step: int) -> None:
-        """Measure the link, where no features and gradients pass that would tell of it."""
+    def probe(self, step: int) -> float:
+        """Measure the link, where no features and gradients pass that would tell of it; seconds
+        that it is kept busy."""
         assert self._channel is not None
+        start = time.perf_counter()
         if not self._pending:
             self.ping()
         for size in self._probe_sizes():
             self._send(Frame(PROBE, step, {"bytes": np.zeros(size, np.uint8)}))
-            if self._pending:
-                return  # steps are under way, and the answer comes between theirs
+            link = self.link()
+            if self._pending:  # steps are under way, and the answer comes between theirs
+                return size / link.up + size / link.down if link else 0.0
             self.expect(PROBED, step)
             link = self.link()
             if link and size / min(link.up, link.down) > QUICK_S:
-                return
+                break
+        return time.perf_counter() - start
 
     def _probe_sizes(self) -> tuple[int, ...]:
         """Bytes: of a link that is known, what passes in QUICK_S; else small ones first."""
