@@ -40,12 +40,18 @@ def start(core_command: list[str], spec: Path, out: Path) -> subprocess.Popen[st
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
-    """Until a snapshot of at least this step is there."""
+def files_of(out: Path) -> set[str]:
+    return {file.name for file in snapshots(out).glob("step-*.safetensors")}
+
+
+def wait_for_step(
+    process: subprocess.Popen[str], out: Path, step: int, old: frozenset[str] = frozenset()
+) -> None:
+    """Until this process has written a snapshot of at least this step. old: those that were there
+    before it: of one that has just begun, a signal would tell nothing."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
-        found = [int(f.name[5:14]) for f in snapshots(out).glob("step-*.safetensors")]
-        if found and max(found) >= step:
+        if any(int(name[5:14]) >= step for name in files_of(out) - old):
             return
         time.sleep(0.005)
     raise AssertionError(f"step {step} never came: {process.communicate()[1]}")
@@ -81,8 +87,9 @@ def test_a_run_stopped_in_every_way_ends_with_the_same_bits(profiled, core_comma
     stops = sorted(chance.sample(range(1, STEPS - 1), len(ways)))
     print(f"seed {seed}: {list(zip(ways, stops, strict=True))}")
     for way, step in zip(ways, stops, strict=True):
+        old = frozenset(files_of(broken))
         process = start(core_command, spec, broken)
-        wait_for_step(process, broken, step)
+        wait_for_step(process, broken, step, old)
         process.send_signal(way)
         _, said = process.communicate()
         expected = -way if way == signal.SIGKILL else 128 + way
