@@ -19,15 +19,15 @@ from core.errors import ConfigError, PeerError
 from core.files import write_text
 from core.spec import RunSpec
 from core.split import certificates, codec, profile
+from core.split.back import Back
 from core.split.batches import Batches, Tests
 from core.split.certificates import Security
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.client import connect
-from core.split.cloud import Cloud
 from core.split.contexts import Context
 from core.split.costs import Costs
-from core.split.edge import PARTY, Edge
 from core.split.estimator import Estimator
+from core.split.front import PARTY, Front
 from core.split.iterations import IterationLog
 from core.split.network import block_count
 from core.split.peers import Report, kept_cloud, kept_link
@@ -47,7 +47,7 @@ def run(spec: RunSpec, out: Path, patience: float = PATIENCE) -> None:
     """Train with both sides on this machine, the spec's context between them, and write
     result.json, epochs.csv and iterations.csv into `out`; snapshots of both sides lie beside it.
 
-    A finished run is left as it is. Raises the errors of `Edge.run` and of its files.
+    A finished run is left as it is. Raises the errors of `Front.run` and of its files.
     """
     with alone_on(spec["edge"]["name"]), ExitStack() as stack:
         if run_folder.is_finished(out, lambda: identity(spec)):
@@ -102,7 +102,7 @@ def run_cloud(
         while True:
             channel = server.accept()
             try:
-                Cloud(spec, channel, snapshots).serve()
+                Back(spec, channel, snapshots).serve()
                 channel.close(timeout=patience)
                 return
             except SessionLost as lost:
@@ -177,7 +177,7 @@ def _train(
     beside.mkdir(parents=True, exist_ok=True)
     origin = results.origin(machine.versions("torch", "torchvision", "numpy", "grpcio"))
     iterations = beside / "iterations.csv"
-    edge = Edge(
+    front = Front(
         spec,
         batches,
         tests,
@@ -187,7 +187,7 @@ def _train(
         IterationLog(iterations),
         origin,
     )
-    progress = edge.run()
+    progress = front.run()
     write_text(out / "iterations.csv", iterations.read_text(encoding="utf-8"))
     last = progress.legs[-1]
     extra = {

@@ -15,11 +15,11 @@ from core.data.arrays import Arrays
 from core.errors import PeerError
 from core.models.blocks import NETWORKS
 from core.spec import RunSpec
+from core.split.back import Back
 from core.split.batches import Batches, Tests
 from core.split.channel import Hello, SessionLost
 from core.split.client import connect
-from core.split.cloud import Cloud
-from core.split.edge import Edge, Progress
+from core.split.front import Front, Progress
 from core.split.iterations import IterationLog
 from core.split.part import State
 from core.split.run import common_step
@@ -131,7 +131,7 @@ class CloudThread:
     def _serve(self) -> None:
         while True:
             channel = self.server.accept()
-            self.cloud = Cloud(self._spec, channel, self._folder)
+            self.cloud = Back(self._spec, channel, self._folder)
             try:
                 self.cloud.serve()
             except SessionLost:
@@ -166,7 +166,7 @@ def train(tmp_path: Path) -> Callable[..., Trained]:
     return run
 
 
-def make_edge(spec: RunSpec, folder: Path, port: int | None, engine: Any = None) -> Edge:
+def make_edge(spec: RunSpec, folder: Path, port: int | None, engine: Any = None) -> Front:
     model = spec["model"]["name"]
     tests = Tests(arrays(model, 7), spec["training"]["test_batch"], None)
 
@@ -174,7 +174,7 @@ def make_edge(spec: RunSpec, folder: Path, port: int | None, engine: Any = None)
         return connect(f"127.0.0.1:{port}", None, hello, observer, LIMITS)
 
     folder.mkdir(parents=True, exist_ok=True)
-    return Edge(
+    return Front(
         spec,
         make_batches(spec),
         tests,

@@ -93,7 +93,7 @@ def test_without_staleness_a_cut_network_trains_as_the_whole_one(
 @pytest.fixture
 def probing(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much of the time it takes, the link may be measured before every step."""
-    monkeypatch.setattr("core.split.edge.PROBE_SHARE", 1e9)
+    monkeypatch.setattr("core.split.front.PROBE_SHARE", 1e9)
 
 
 class Script:

@@ -1,4 +1,5 @@
-"""The edge's side of a run: epochs, testing, decisions, snapshots. It leads, the cloud follows."""
+"""The side of a run that holds the first blocks: epochs, testing, decisions, snapshots. It leads, the
+other follows."""
 
 import logging
 import time
@@ -59,7 +60,7 @@ class Progress:
     cloud: dict[str, Any] = field(default_factory=dict)
 
 
-class Edge:
+class Front:
     """One run. `run` may be called again after any kind of death of either side."""
 
     def __init__(

@@ -53,7 +53,7 @@ LAST = 10**9  # steps: more are not named in a snapshot
 _BLOCKS, _UPLINK, _DOWNLINK, _RESIDUAL = "blocks", "uplink", "downlink", "residual"
 
 
-class Cloud:
+class Back:
     """One session with one edge. `serve` answers its frames, one after the other."""
 
     def __init__(self, spec: Any, channel: Channel, snapshots: Path) -> None:
