@@ -96,7 +96,15 @@ class Local:
     folder: str
 
 
-Source = Package | Url | Tfds | Torchvision | Local
+@dataclass(frozen=True)
+class Generated:
+    """Made by this project: pictures from so many places on a ring for each elevation, degrees."""
+
+    azimuths: int
+    elevations: tuple[int, ...]
+
+
+Source = Package | Url | Tfds | Torchvision | Local | Generated
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ class Entry:
     """One data set or one set of weights, as the catalog describes it."""
 
     name: str
-    kind: Literal["images", "text", "weights"]
+    kind: Literal["images", "text", "chairs", "weights"]
     title: str
     task: str
     licence: str
@@ -213,6 +221,8 @@ def _source(name: str, fields: Mapping[str, Any]) -> Source:
             return Tfds(**given)
         case "torchvision":
             return Torchvision(**given)
+        case "generated":
+            return Generated(given["azimuths"], tuple(given["elevations"]))
         case _:
             return Local(given.get("folder", name))
 

@@ -328,8 +328,9 @@ def _settle(file: Path, target: Path, source: Download) -> Path:
     """Put a complete file in its place, or set it aside when it is not the one expected."""
     found, size = digest(file, source.algorithm), _length(file)
     with writing(target):
-        # A right checksum says more than a size; without one, the size is all there is.
-        if source.matches(found) and (source.checksum or size == source.size):
+        # A right checksum says more than a size; without one, the size is all there is, or not even
+        # that: then the reader sees what is missing.
+        if source.matches(found) and (source.checksum or source.size in (None, size)):
             if file != target:
                 flush(file)
                 os.replace(file, target)

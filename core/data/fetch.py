@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.data import catalog, images, manifest, texts, weights
+from core.data import catalog, chairs, images, manifest, texts, weights
 from core.data.arrays import open_arrays
 from core.data.catalog import Download, Entry, Local, Source
+from core.data.chair_readers import chair_reader_of
 from core.data.download import download, mirror_folder
 from core.data.parts import PARTS
 from core.data.readers import reader_of
@@ -20,7 +21,7 @@ log = logging.getLogger("core.data")
 SMALLEST, LARGEST = 8, 1024  # pixels, or words
 
 # All that a fetched folder may hold; Snakemake adds its time stamp to the folders it makes.
-_FILES = (*images.FILES, *texts.FILES, *weights.FILES)
+_FILES = (*images.FILES, *texts.FILES, *chairs.FILES, *weights.FILES)
 _OURS = frozenset([manifest.NAME, *_FILES, ".snakemake_timestamp"])
 
 
@@ -54,7 +55,7 @@ def _check_size(entry: Entry, size: int | None) -> None:
         if size is not None:
             raise ConfigError(f"{entry.name}: weights have no size, {size} was given")
     elif size is None or not SMALLEST <= size <= LARGEST:
-        unit = {"images": "pixels", "text": "words"}[entry.kind]
+        unit = "words" if entry.kind == "text" else "pixels"
         raise ConfigError(f"{entry.name}: size {size}; expected {SMALLEST} to {LARGEST} {unit}")
 
 
@@ -62,8 +63,9 @@ def _is_current(entry: Entry, out: Path, size: int | None) -> bool:
     try:
         content = manifest.read(out, entry.kind)
         if entry.kind != "weights":
+            open_any = chairs.open_chairs if entry.kind == "chairs" else open_arrays
             for part in PARTS:
-                open_arrays(out, part)
+                open_any(out, part)
     except DataError as problem:
         if out.is_dir() and any(out.iterdir()):
             log.info("%s: made anew: %s", entry.name, problem)
@@ -107,6 +109,10 @@ def _prepare(entry: Entry, source: Source, size: int | None, downloads: Path, fo
         samples = reader_of(entry, source)(entry, source, path)
         content |= images.prepare(entry, samples, size, folder)
         files = images.FILES
+    elif entry.kind == "chairs":
+        found = chair_reader_of(entry, source)(entry, source, path)
+        content |= chairs.prepare(entry, found, size, folder)
+        files = chairs.FILES
     else:
         content |= texts.prepare(entry, text_reader_of(entry)(entry, source, path), size, folder)
         files = texts.FILES

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from core.files import digest, write_text
 
 NAME = "manifest.json"
 FORMAT = 1
-SIZES = {"images": "image_size", "text": "words"}  # key of the size that was asked for, by kind
+# Key of the size that was asked for, by kind.
+SIZES = {"images": "image_size", "text": "words", "chairs": "image_size"}
 _LIBRARIES = ("numpy", "pillow", "safetensors", "tensorflow-datasets", "torch", "torchvision")
 
 
@@ -27,8 +28,8 @@ def write(folder: Path, content: dict[str, Any], files: list[str]) -> None:
     write_text(folder / NAME, json.dumps(complete, indent=1, ensure_ascii=False) + "\n")
 
 
-def read(folder: Path, *kinds: str) -> dict[str, Any]:
-    """The manifest, with the sizes of its files checked.
+def read(folder: Path, *kinds: str, without: Collection[str] = ()) -> dict[str, Any]:
+    """The manifest, with the sizes of its files checked. without: files that need not be there.
 
     Raises DataError that says how to fetch again when it is missing, damaged, of none of these
     kinds or of another format, or when a file is missing or has another size.
@@ -45,7 +46,8 @@ def read(folder: Path, *kinds: str) -> dict[str, Any]:
     if content.get("kind") not in kinds:
         raise DataError(f"{folder} holds {content.get('kind')}, not {' or '.join(kinds)}")
     try:
-        expected = {folder / name: recorded["bytes"] for name, recorded in content["files"].items()}
+        files = {k: v for k, v in content["files"].items() if k not in without}
+        expected = {folder / name: recorded["bytes"] for name, recorded in files.items()}
     except (AttributeError, KeyError, TypeError):
         raise DataError(f"{path}: lists no files; {refetch(folder, content)}") from None
     for file, size in expected.items():

@@ -45,6 +45,8 @@ def test_the_catalog_has_what_the_experiments_need():
     }
     texts = {name for name, entry in catalog.load().items() if entry.kind == "text"}
     assert texts == {"imdb", "movie_snippets"}
+    chairs = {name for name, entry in catalog.load().items() if entry.kind == "chairs"}
+    assert chairs == {"chairs_rendered", "seeing_3d_chairs"}
 
 
 def test_every_network_has_its_weights_in_the_catalog_and_every_weights_their_network():
@@ -103,9 +105,9 @@ def test_every_download_is_pinned_by_what_its_publisher_gives():
                     by_size.add(name)
                 elif len(source.checksum) < whole:
                     partly.add(name)
-                assert source.size or name == "mobilenet_v2_torch"
+                assert source.size or name in ("mobilenet_v2_torch", "seeing_3d_chairs")
     assert partly == {f"{n}_torch" for n in ("resnet50", "vgg16", "mobilenet_v2", "vit_b16")}
-    assert by_size == {"mobilenet_v2", "vit_b16"}
+    assert by_size == {"mobilenet_v2", "vit_b16", "seeing_3d_chairs"}  # of the last, not even that
 
 
 def test_pytorchs_digits_are_those_in_the_file_name():
@@ -199,6 +201,11 @@ def test_every_kind_of_source_is_read(loaded):
         ("resnet50", ["sources", 0, "sha256"], SHA, r"resnet50\.sources\[0\]: .* each of"),
         ("resnet50_torch", ["sources", 0, "sha256_prefix"], "0676", r"prefix: '0676' does not"),
         ("vit_b16", ["sources", 0, "checksum"], "none", r"checksum: 'none published' was exp"),
+        ("chairs_rendered", ["sources", 0, "kind"], "local", r"chairs_rendered\.sources\[0\]"),
+        ("chairs_rendered", ["sources", 0, "elevations"], [90], r"elevations\[0\]: 90 is greater"),
+        ("chairs_rendered", ["splits", "how"], "published", r"chairs_rendered\.splits"),
+        ("seeing_3d_chairs", ["reader", "layout"], "elpv", r"seeing_3d_chairs"),
+        ("elpv", ["sources", 0, "kind"], "generated", r"elpv\.sources\[0\]"),
         ("stanford_dogs", ["classes"], 1, r"stanford_dogs\.classes: 1 is less than .* 2"),
     ],
 )
