@@ -29,15 +29,24 @@ def write(
     writer.writeheader()
     writer.writerows(rows)
     write_text(out / "epochs.csv", text.getvalue())
-    tested = [row for row in rows if row["test_accuracy"] is not None] or rows[-1:]
     result = {
         "spec": spec.content,
-        "best": max(tested, key=lambda row: row["test_accuracy"] or 0.0),
+        "best": _best(rows),
         "last": rows[-1],
         "provenance": provenance(spec),
         **extra,
     }
     write_text(out / "result.json", json.dumps(result, indent=1))
+
+
+def _best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The epoch of the highest accuracy; of the least loss where there is none, as of generators;
+    the last one where nothing was tested."""
+    judged = [row for row in rows if row["test_accuracy"] is not None]
+    if judged:
+        return max(judged, key=lambda row: float(row["test_accuracy"]))
+    losses = [row for row in rows if row.get("test_loss") is not None]
+    return min(losses, key=lambda row: float(row["test_loss"])) if losses else rows[-1]
 
 
 def origin(versions: dict[str, str]) -> dict[str, Any]:

@@ -44,12 +44,12 @@ wildcard_constraints:
     size=r"\d+",
     task="[a-z0-9_]+-[a-z0-9_]+",
     run=r"[a-z0-9_]+(-[a-z_]+[0-9.]+)*-seed\d+",
-    figure="(?!split_)[a-z0-9_]+",
+    figure="(?!(split|chairs)_)[a-z0-9_]+",
     split_task="[a-z0-9_]+",
     context="[a-z0-9_]+",
     side="edge|cloud",
     split_run=r"[a-z_]+(-[a-z0-9_+]+)*-seed\d+",
-    split_figure="split_[a-z0-9_]+",
+    split_figure="(split|chairs)_[a-z0-9_]+",
 
 
 onstart:

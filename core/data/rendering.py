@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 Shape = Literal["box", "cylinder", "ball"]
 
 SAMPLES = 2  # rays along each side of a pixel
-DISTANCE, FOCUS = 3.6, 4.2  # of the camera from the middle, and its focal length in half images
+DISTANCE, FOCUS = 3.6, 4.0  # of the camera from the middle, and its focal length in half images
 # Directions to the lights (right, up, towards the camera) and their strengths; the rest is ambient.
 LIGHTS = (((-0.45, 0.8, 0.55), 0.62), ((0.85, 0.1, 0.4), 0.22))
 AMBIENT = 0.36

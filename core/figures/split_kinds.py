@@ -14,7 +14,7 @@ class SplitKind:
 
     source: what it is drawn from: finished runs, the profiles of edge and cloud, or nothing.
     needs, takes: keys beside `kind`, without and with which it does.
-    one: keys that name one thing only.
+    one: keys that name one thing only. shows: what its runs must have.
     varies: settings that `vary` may name; it must vary the first of them.
     """
 
@@ -23,18 +23,23 @@ class SplitKind:
     takes: tuple[str, ...] = ()
     one: tuple[str, ...] = ()
     varies: tuple[str, ...] = ()
+    shows: Literal["accuracy", "loss", "images", "anything"] = "anything"
 
 
 # Each kind is the module of its name, with a function `draw` as those of the other figures. A new
 # kind is such a module, and a line here. `steps` makes short runs, which have no accuracy.
 SPLIT_KINDS = {
     "split_throughput": SplitKind(takes=("steps",)),
-    "split_accuracy": SplitKind(),
+    "split_accuracy": SplitKind(shows="accuracy"),
+    "split_loss": SplitKind(shows="loss"),
     "split_decision": SplitKind(takes=("steps",), one=("schemes", "contexts")),
-    "split_replay": SplitKind(one=("schemes",), varies=("staleness",)),
-    "split_codecs": SplitKind(one=("schemes", "contexts"), varies=("uplink", "feedback")),
+    "split_replay": SplitKind(one=("schemes",), varies=("staleness",), shows="accuracy"),
+    "split_codecs": SplitKind(
+        one=("schemes", "contexts"), varies=("uplink", "feedback"), shows="accuracy"
+    ),
     "split_profile": SplitKind("profiles", needs=("task",)),
     "split_weights": SplitKind(one=("schemes", "contexts")),
+    "chairs_samples": SplitKind(one=("schemes", "contexts"), shows="images"),
     "split_simulated": SplitKind("nothing", needs=("networks", "contexts")),
 }
 

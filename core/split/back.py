@@ -1,4 +1,7 @@
-"""The cloud's side of a run: it holds the last blocks, the loss, and answers the edge in order."""
+"""The side of a run that holds the last blocks and the loss, and answers the front in order.
+
+Targets come with the features, or are here already and stay here: then it goes through the same
+samples by the number of the step, and no target crosses the link either way."""
 
 import logging
 import math
@@ -12,9 +15,13 @@ from numpy.typing import NDArray
 
 from core import machine
 from core.data.texts import VOCABULARY
-from core.errors import CoreError, PeerError
+from core.errors import CoreError, DataError, PeerError
 from core.split import codec as codecs
+from core.split import samples
+from core.split.batches import Testing, Training
+from core.split.chair_batches import ChairTests
 from core.split.channel import Channel
+from core.split.data import names_digest
 from core.split.distributions import distributions
 from core.split.feedback import Residual, feedback
 from core.split.messages import (
@@ -34,6 +41,8 @@ from core.split.messages import (
     SAVE,
     SAVED,
     SCORES,
+    SHOW,
+    SHOWN,
     WEIGHTS,
     integers,
     tensor_of,
@@ -42,6 +51,7 @@ from core.split.messages import (
 from core.split.network import block_count, input_of, make_part
 from core.split.pace import Pace
 from core.split.part import State, below, loss_of, under
+from core.split.sides import front_of, other, turned
 from core.split.wire import Frame
 from core.training.snapshot import Snapshot, Snapshots
 
@@ -50,18 +60,29 @@ log = logging.getLogger(__name__)
 REASON = 500  # characters of a refusal
 LAST = 10**9  # steps: more are not named in a snapshot
 
+Places = NDArray[np.int64]  # positions of samples in their part
+
 _BLOCKS, _UPLINK, _DOWNLINK, _RESIDUAL = "blocks", "uplink", "downlink", "residual"
 
 
 class Back:
-    """One session with one edge. `serve` answers its frames, one after the other."""
+    """One session with a front. `serve` answers its frames, one after the other."""
 
-    def __init__(self, spec: Any, channel: Channel, snapshots: Path) -> None:
-        """snapshots: folder of this side's snapshots."""
+    def __init__(
+        self,
+        spec: Any,
+        channel: Channel,
+        snapshots: Path,
+        data: tuple[Training, Testing] | None = None,
+        out: Path | None = None,
+    ) -> None:
+        """snapshots: folder of this side's snapshots. data: the two parts, where this side has the
+        targets. out: folder for generated images, where it makes some."""
         self._spec, self._channel = spec, channel
         self._snapshots = Snapshots(snapshots, spec.digest)
         self._blocks = block_count(spec)
-        self._pace = Pace(spec["cloud"]["slowdown"])
+        self._data, self._out = data, out
+        self._pace = Pace(spec[other(front_of(spec))]["slowdown"])
         self._part = make_part(spec, range(0))
         scheme, decision = spec["scheme"], spec["scheme"]["decision"] or {}
         self._allowed = {"none", scheme["uplink"], scheme["downlink"]}
@@ -73,7 +94,7 @@ class Back:
         self._use("none", "none")
 
     def serve(self) -> None:
-        """Answer until the edge has finished. Raises PeerError when it stays away, SessionLost
+        """Answer until the front has finished. Raises PeerError when it stays away, SessionLost
         when it has begun another session."""
         while True:
             frame = self._channel.receive()
@@ -91,6 +112,7 @@ class Back:
             SAVE: self._save,
             WEIGHTS: self._distributions,
             PROBE: self._probe,
+            SHOW: self._show,
             FINISH: self._finish,
         }
         try:
@@ -123,43 +145,66 @@ class Back:
         self._pace.lap()
         rate = _rate(frame)
         with self._pace.work():
-            labels = integers(frame, "labels")
-            features = self._input(frame, labels)
+            targets, places = self._targets(frame)
+            features = self._input(frame, places)
             features.requires_grad_(self._cut > 0)
-            loss, correct = loss_of(self._part.forward(features, frame.step), labels)
+            loss, correct = loss_of(self._part.forward(features, frame.step), targets)
             torch.autograd.backward(loss)
             self._part.update(rate)
-            facts = {"loss": float(loss.detach()), "correct": correct}
+            facts: dict[str, Any] = {"loss": float(loss.detach()), "correct": correct}
             reply = Frame(GRADIENT, frame.step, {}, facts)
-            # Of a loss that is no number there is no gradient to send; the edge says so.
+            # Of a loss that is no number there is no gradient to send; the front says so.
             if features.grad is not None and math.isfinite(facts["loss"]):
-                reply = self._gradient(features.grad.numpy(), frame, facts)
+                reply = self._gradient(features.grad.numpy(), frame, places, facts)
         return Frame(
             GRADIENT, frame.step, reply.arrays, reply.facts | {"seconds": self._pace.lap()}
         )
 
-    def _gradient(self, gradient: NDArray[Any], frame: Frame, facts: dict[str, Any]) -> Frame:
-        samples = self._samples(frame)
+    def _gradient(
+        self, gradient: NDArray[Any], frame: Frame, places: Places, facts: dict[str, Any]
+    ) -> Frame:
         wanted = self._residual.add(gradient)
         if self._downlink.lossless or not self._residual.active:
-            encoded = self._downlink.encode(wanted, frame.step, samples)
+            encoded = self._downlink.encode(wanted, frame.step, places)
         else:
-            encoded, decoded = self._downlink.encode_decoded(wanted, frame.step, samples)
+            encoded, decoded = self._downlink.encode_decoded(wanted, frame.step, places)
             self._residual.keep(wanted, decoded)
         return with_tensor(GRADIENT, frame.step, encoded, **facts)
 
-    def _input(self, frame: Frame, labels: NDArray[np.int64]) -> torch.Tensor:
-        """What the first block here takes: decoded features, or the raw batch where all blocks are
-        here. Raises ValueError for what does not fit, before anything is computed."""
+    def _targets(self, frame: Frame) -> tuple[NDArray[Any], Places]:
+        """What a batch is to give, and which samples it has: of this side's own data where it has
+        the targets, else as the frame says. Raises ValueError for what does not fit."""
+        if self._data is None:
+            return self._labels(frame)
+        train, test = self._data
+        if frame.kind == FEATURES:
+            if not 0 <= frame.step < LAST:
+                raise ValueError(f"there is no step {frame.step}")
+            batch = train.at(frame.step)
+        else:
+            number = frame.facts.get("batch")
+            if type(number) is not int or not 0 <= number < len(test):
+                raise ValueError(f"batch {number!r} is not 0 to {len(test) - 1}")
+            batch = test.at(number)
+        return batch.wanted, batch.samples
+
+    def _labels(self, frame: Frame) -> tuple[NDArray[Any], Places]:
+        labels = integers(frame, "labels")
         classes, training = self._spec["data"]["classes"], self._spec["training"]
         most = max(training["batch"], training["test_batch"])
         if len(labels) > most:
             raise ValueError(f"{len(labels)} samples in a batch of at most {most}")
         if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
             raise ValueError(f"labels must be 0 to {classes - 1}, and there must be some")
-        decoder = self._uplink if frame.kind == FEATURES else self._exact
-        array = decoder.decode(tensor_of(frame), frame.step, self._samples(frame))
-        self._check_input(array, len(labels))
+        return labels, integers(frame, "samples", len(labels))
+
+    def _input(self, frame: Frame, places: Places) -> torch.Tensor:
+        """What the first block here takes: decoded features, or the raw batch where all blocks are
+        here. Raises ValueError for what does not fit, before anything is computed."""
+        raw = self._cut == 0 and self._takes[1] == np.float32  # as they are, whatever the codec
+        decoder = self._uplink if frame.kind == FEATURES and not raw else self._exact
+        array = decoder.decode(tensor_of(frame), frame.step, places)
+        self._check_input(array, len(places))
         if self._cut == 0:
             return self._part.prepared(array)
         return torch.from_numpy(array)
@@ -175,21 +220,26 @@ class Back:
         if dtype == np.int32 and (array.min() < 0 or array.max() >= VOCABULARY):
             raise ValueError(f"tokens must be 0 to {VOCABULARY - 1}")
 
-    def _samples(self, frame: Frame) -> NDArray[np.int64]:
-        return integers(frame, "samples", len(integers(frame, "labels")))
-
     def _evaluate(self, frame: Frame) -> Frame:
-        labels = integers(frame, "labels")
-        logits = self._part.evaluate(self._input(frame, labels))
-        loss, correct = loss_of(logits, labels)
-        return Frame(
-            SCORES, frame.step, {}, {"loss": float(loss) * len(labels), "correct": correct}
-        )
+        targets, places = self._targets(frame)
+        outputs = self._part.evaluate(self._input(frame, places))
+        loss, correct = loss_of(outputs, targets)
+        facts = {"loss": float(loss) * len(places), "correct": correct}
+        return Frame(SCORES, frame.step, {}, facts)
+
+    def _show(self, frame: Frame) -> Frame:
+        """Generate images beside those that are wanted. They stay here."""
+        if self._data is None or self._out is None or not isinstance(self._data[1], ChairTests):
+            raise ValueError("this side has no images to show")
+        split = self._data[1].split
+        inputs = self._input(frame, np.arange(len(samples.inputs_of(split))))
+        samples.write(self._out, split, self._part.evaluate(inputs))
+        return Frame(SHOWN, frame.step)
 
     # Blocks that change sides.
 
     def _move(self, frame: Frame) -> Frame:
-        """The edge gives blocks with this frame, or asks for some of this side's."""
+        """The front gives blocks with this frame, or asks for some of this side's."""
         cut, names = self._cut_of(frame), self._codecs_of(frame)
         given: State = {}
         if cut < self._cut:
@@ -206,8 +256,9 @@ class Back:
 
     def _cut_of(self, frame: Frame) -> int:
         cut = frame.facts.get("cut")
-        if type(cut) is not int or not 0 <= cut <= self._blocks:
-            raise ValueError(f"cut {cut!r} is not 0 to {self._blocks}")
+        last = self._blocks - turned(self._spec)  # the loss needs the targets, which stay here
+        if type(cut) is not int or not 0 <= cut <= last:
+            raise ValueError(f"cut {cut!r} is not 0 to {last}")
         return cut
 
     def _codecs_of(self, frame: Frame) -> tuple[str, str]:
@@ -232,6 +283,11 @@ class Back:
         """From the snapshot that both sides have, or from the start."""
         if frame.step != self._channel.start or self._begun:
             raise ValueError(f"this session starts at step {self._channel.start}, and once")
+        if self._data is not None and frame.facts.get("data") != names_digest(*self._data):
+            raise DataError(
+                "the sides have other samples, or another order of them: "
+                f"{self._spec['data']['folder']} must be of the same fetch on both"
+            )
         if frame.step:
             self._load(frame.step)
         else:
@@ -269,7 +325,7 @@ class Back:
     # The link and the end.
 
     def _probe(self, frame: Frame) -> Frame:
-        """As many bytes down as came up: both directions of the link can be seen."""
+        """As many bytes back as came: both directions of the link can be seen."""
         return Frame(PROBED, frame.step, dict(frame.arrays))
 
     def _distributions(self, frame: Frame) -> Frame:

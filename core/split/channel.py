@@ -35,7 +35,7 @@ class SessionLost(PeerError):  # noqa: N818
 
 
 class LinkObserver(Protocol):
-    """What the edge's end reports about the link; called from its reader thread."""
+    """What one end reports about the link; called from its reader thread. Up is what it sends."""
 
     def uplink(self, nbytes: int, seconds: float) -> None:
         """Bytes after the first chunk of a frame, and the time from its first to its last."""
@@ -112,6 +112,10 @@ class Channel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def observe(self, observer: LinkObserver) -> None:
+        """Report about the link from now on."""
+        self._observer = observer
 
     def send(self, frame: Frame) -> None:
         """Queue a frame; blocks while the window is full.

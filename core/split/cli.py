@@ -25,11 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _cloud(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Hold the last blocks of a run's network, and answer the edge until it has finished. "
+        "The cloud's side of a run: wait for the edge, and work with it until the run is over. "
         "Killed and started again, it goes on from its last snapshot."
     )
     _both_sides(parser)
-    parser.add_argument("--snapshots", type=Path, required=True, help="folder of its snapshots")
+    parser.add_argument("--snapshots", type=Path, help="folder of its snapshots")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder of the run's results, in the place of --snapshots, for a network whose first "
+        "blocks are in the cloud",
+    )
     parser.add_argument("--listen", default="0.0.0.0:50051", metavar="HOST:PORT", help="where")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
 
@@ -38,7 +44,15 @@ def _cloud(parser: argparse.ArgumentParser) -> None:
         from core.split.run import run_cloud
 
         spec = RunSpec.load(args.spec)
-        run_cloud(spec, args.snapshots, args.listen, args.certificates, args.patience, args.child)
+        run_cloud(
+            spec,
+            args.snapshots,
+            args.out,
+            args.listen,
+            args.certificates,
+            args.patience,
+            args.child,
+        )
 
     parser.set_defaults(command=command)
 
@@ -51,13 +65,14 @@ def _edge(parser: argparse.ArgumentParser) -> None:
     _both_sides(parser)
     parser.add_argument("--cloud", required=True, metavar="HOST:PORT", help="where the cloud is")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run's results")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
 
     def command(args: argparse.Namespace) -> None:
         from core.spec import RunSpec
         from core.split.run import run_edge
 
         spec = RunSpec.load(args.spec)
-        run_edge(spec, args.out, args.cloud, args.certificates, args.patience)
+        run_edge(spec, args.out, args.cloud, args.certificates, args.patience, args.child)
 
     parser.set_defaults(command=command)
 

@@ -10,11 +10,12 @@ from typing import Any
 from core import RECIPE, schema
 from core.data import catalog
 from core.errors import ConfigError
-from core.figures.split_kinds import check_split_entry, combinations
-from core.models.blocks import NETWORKS
+from core.figures.split_kinds import SPLIT_KINDS, check_split_entry, combinations
+from core.models.blocks import NETWORKS, check_size
 from core.split.codecs import parse
 from core.split.contexts import Context, read_contexts
-from core.split.schemes import SCHEMES
+from core.split.schemes import SCHEMES, check_cut
+from core.split.sides import edge_cut
 
 Config = dict[str, Any]
 
@@ -124,6 +125,7 @@ def _check_measured(split: Config, name: str, entry: Config) -> None:
         if {"uplink", "feedback"} & set(vary) and not kind.compresses:
             raise ConfigError(f"{at}: vary: scheme {scheme} sends features as they are")
     task = split["tasks"][entry["task"]]
+    _check_targets(at, entry, task["model"])
     schedule = task.get("staleness", split["staleness"])
     longest = max([each["steps"] for each in schedule] + list(vary.get("staleness", [])))
     if "steps" in entry and entry["steps"] < 3 * (longest + 2):
@@ -135,8 +137,22 @@ def _check_measured(split: Config, name: str, entry: Config) -> None:
     after = [epoch for epoch in training["weights_after"] if epoch <= training["epochs"]]
     if entry["kind"] == "split_weights" and len(after) < 2:
         raise ConfigError(f"{at}: training.weights_after needs two epochs of the run")
-    if "steps" not in entry and training["test_samples"] == 0 and entry["kind"] != "split_weights":
-        raise ConfigError(f"{at}: training.test_samples = 0 leaves no accuracy to draw")
+    shows = SPLIT_KINDS[entry["kind"]].shows
+    if "steps" not in entry and training["test_samples"] == 0 and shows in ("accuracy", "loss"):
+        raise ConfigError(f"{at}: training.test_samples = 0 leaves no {shows} to draw")
+
+
+def _check_targets(at: str, entry: Config, model: str) -> None:
+    """Raises ConfigError where a figure and a network do not go together: one generates images,
+    the others say what there is in them."""
+    network = NETWORKS[model]
+    generates = network.kind == "chairs"
+    for scheme in entry["schemes"]:
+        if SCHEMES[scheme].cut == "cloud" and (wrong := check_cut(model, network.blocks)):
+            raise ConfigError(f"{at}: scheme {scheme}: {wrong}")
+    shows = SPLIT_KINDS[entry["kind"]].shows
+    if (shows == "accuracy" and generates) or (shows == "images" and not generates):
+        raise ConfigError(f"{at}: kind {entry['kind']}: {network.title} has no {shows} to draw")
 
 
 def config_training(split: Config, task: Config) -> Config:
@@ -150,15 +166,15 @@ def _check_task(split: Config, name: str, task: Config, files: Sequence[Path]) -
     network = NETWORKS[task["model"]]
     data = {e.name: e for e in catalog.load().values() if e.kind == network.kind}
     _one_of(task["dataset"], [*data], f"data set of {network.kind}", (*at, "dataset"), files)
-    if task["cut"] > network.blocks:
+    if wrong := check_cut(task["model"], task["cut"]):
         raise ConfigError(
             f"{schema.source((*at, 'cut'), task['cut'], files)}: {'.'.join(at)}.cut = "
-            f"{task['cut']}: {network.title} has {network.blocks} blocks"
+            f"{task['cut']}: {wrong}"
         )
-    if task["size"] < network.smallest:
+    if wrong := check_size(task["model"], task["size"]):
         raise ConfigError(
             f"{schema.source((*at, 'size'), task['size'], files)}: {'.'.join(at)}.size = "
-            f"{task['size']}: {network.title} takes {network.smallest} or more"
+            f"{task['size']}: {network.title}: {wrong}"
         )
     training = config_training(split, task)
     schema.check(training, "split_training", files, (*at, "training"))
@@ -252,7 +268,7 @@ def run_spec(config: Config, key: SplitKey, devices: Config, contexts: Path) -> 
             "classes": catalog.entry(task["dataset"]).classes,
         },
         "training": _training(split, task, dict(key.options)),
-        "scheme": _scheme(split, task, key, network.blocks),
+        "scheme": _scheme(split, task, key),
         "profile": profiles(config, key.task),
     }
 
@@ -310,9 +326,11 @@ def _training(split: Config, task: Config, options: Config) -> Config:
     return dict(training)
 
 
-def _scheme(split: Config, task: Config, key: SplitKey, blocks: int) -> Config:
-    """What the scheme takes of the configuration, and what of a baseline is fixed."""
-    scheme, options = SCHEMES[key.scheme], dict(key.options)
+def _scheme(split: Config, task: Config, key: SplitKey) -> Config:
+    """What the scheme takes of the configuration, and what of a baseline is fixed. Raises
+    ConfigError for a scheme that the network cannot have."""
+    scheme = SCHEMES[key.scheme]
+    options: Config = dict(key.options)
     none = [{"from_epoch": 1, "steps": 0}]
     staleness = task.get("staleness", split["staleness"]) if scheme.replays else none
     if "staleness" in options:
@@ -323,8 +341,11 @@ def _scheme(split: Config, task: Config, key: SplitKey, blocks: int) -> Config:
         "feedback": options.get("feedback", split["feedback"]),
     }
     plain = {"uplink": "none", "downlink": "none", "feedback": "none"}
-    fixed = options.get("cut", task["cut"])
-    cut = {"edge": blocks, "cloud": 0, "fixed": fixed}.get(scheme.cut)
+    model, fixed = task["model"], options.get("cut", task["cut"])
+    alone = edge_cut(model)
+    cut = {"edge": alone, "cloud": NETWORKS[model].blocks - alone, "fixed": fixed}.get(scheme.cut)
+    if cut is not None and (wrong := check_cut(model, cut)):
+        raise ConfigError(f"scheme {key.scheme}, cut {cut}: {wrong}")
     return {
         "name": key.scheme,
         "cut": cut,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import DataError
+from core.split.sides import CLOUD, EDGE, Side
 
 Floats = NDArray[np.float64]
 EncodedBytes = Callable[[str, tuple[int, ...]], int]  # codec.encoded_bytes
@@ -33,8 +34,8 @@ class CodecCosts:
     """One codec at every cut: arrays of shape (n+1,), bytes and seconds per step.
 
     The gradient has the shape of the features, so a codec sends as much down as up. Nothing is
-    encoded at either end: at cut 0 the raw inputs go up and no gradient comes down, at cut n
-    nothing is sent.
+    encoded at either end: at cut 0 the raw inputs go the way of the features and no gradient comes
+    back, at cut n nothing is sent.
     """
 
     uplink_bytes: Floats
@@ -46,18 +47,26 @@ class CodecCosts:
 
     @classmethod
     def of_features(
-        cls, nbytes: ArrayLike, input_bytes: float, edge: "PerMib", cloud: "PerMib", mib: ArrayLike
+        cls,
+        nbytes: ArrayLike,
+        input_bytes: float,
+        edge: "PerMib",
+        cloud: "PerMib",
+        mib: ArrayLike,
+        front: Side = EDGE,
     ) -> "CodecCosts":
         """nbytes: encoded features at each cut, shape (n+1,); the two ends are not looked at.
         input_bytes: the raw inputs of a batch; NaN where unknown.
         mib: MiB of the float32 features at each cut, which the seconds per MiB refer to.
+        front: the side that sends the features.
         """
         size, encoded = (np.array(a, dtype=np.float64) for a in (mib, nbytes))
         size[[0, -1]] = encoded[[0, -1]] = 0.0
-        up = encoded.copy()
-        up[0] = input_bytes
+        forth = encoded.copy()
+        forth[0] = input_bytes
+        up, down = (forth, encoded) if front == EDGE else (encoded, forth)
         seconds = (edge.encode_s, edge.decode_s, cloud.encode_s, cloud.decode_s)
-        return cls(up, encoded, *(size * each for each in seconds))
+        return cls(up, down, *(size * each for each in seconds))
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,8 @@ class PerMib:
 
 @dataclass(frozen=True)
 class Costs:
-    """A network of n blocks on two devices, by cut: blocks [0, c) on the edge, [c, n) in the cloud.
+    """A network of n blocks on two devices, by cut: blocks [0, c) on the edge, [c, n) in the cloud;
+    the other way round where the front is in the cloud.
 
     Seconds per step without the codec; NaN where nobody measured: such a cut is no candidate.
 
@@ -80,6 +90,8 @@ class Costs:
     cloud_s: shape (n+1,), forward, backward and update.
     codecs: by name.
     block_bytes: shape (n,), what moves with a block: parameters and optimiser state.
+    cloud_replay_s: shape (n+1,), of a front in the cloud, which replays in the place of the edge;
+        None where the front is on the edge.
     """
 
     edge_s: Floats
@@ -87,11 +99,14 @@ class Costs:
     cloud_s: Floats
     codecs: dict[str, CodecCosts]
     block_bytes: Floats
+    cloud_replay_s: Floats | None = None
 
     def __post_init__(self) -> None:
         cuts = (len(self.block_bytes) + 1,)
         arrays = {"edge_s": self.edge_s, "edge_replay_s": self.edge_replay_s}
         arrays["cloud_s"] = self.cloud_s
+        if self.cloud_replay_s is not None:
+            arrays["cloud_replay_s"] = self.cloud_replay_s
         for name, codec in self.codecs.items():
             arrays |= {f"{name}.{f.name}": getattr(codec, f.name) for f in fields(codec)}
         for name, array in arrays.items():
@@ -104,6 +119,11 @@ class Costs:
     def blocks(self) -> int:
         """How many there are, n."""
         return len(self.block_bytes)
+
+    @property
+    def front(self) -> Side:
+        """The side that holds the first blocks."""
+        return EDGE if self.cloud_replay_s is None else CLOUD
 
     def codec(self, name: str) -> CodecCosts:
         """Raises ValueError for a codec whose costs are not known."""
@@ -125,6 +145,7 @@ class Costs:
         codecs: Iterable[str],
         input_bytes: float,
         encoded_bytes: EncodedBytes = wire_bytes,
+        front: Side = EDGE,
     ) -> "Costs":
         """Costs from the profiles of two devices, as `core.split.profile` writes them.
 
@@ -132,28 +153,42 @@ class Costs:
 
         codecs: names; both profiles must have timed them.
         input_bytes: the raw inputs of a batch as they are uploaded (uint8 images, int tokens).
-        encoded_bytes: (codec, shape) → bytes on the wire.
+        encoded_bytes: (codec, shape) → bytes on the wire. front: the side with the first blocks.
         Raises DataError for profiles that lack something, or are not of the same network.
         """
         shapes = _same_network(edge, cloud)
-        forward, backward = (_seconds(edge, key, "edge") for key in ("forward_s", "backward_s"))
-        above = _seconds(cloud, "forward_s", "cloud") + _seconds(cloud, "backward_s", "cloud")
-        replay = _up_to(forward)
-        replay[-1] = 0.0  # all-edge: nothing waits for a gradient
         mib = [np.prod(s) * FLOAT32 / MIB for s in shapes]
         costs = {}
         for name in codecs:
             nbytes = [encoded_bytes(name, s) for s in shapes]
             sides = (_per_mib(edge, name, "edge"), _per_mib(cloud, name, "cloud"))
-            costs[name] = CodecCosts.of_features(nbytes, input_bytes, *sides, mib)
-        return cls(
-            edge_s=_up_to(forward + backward),
-            edge_replay_s=_up_to(forward + backward) + replay,
-            cloud_s=_up_to(above[::-1])[::-1],
-            codecs=costs,
-            block_bytes=_numbers(edge, "parameter_bytes", "edge")
-            + _numbers(edge, "optimiser_bytes", "edge"),
-        )
+            costs[name] = CodecCosts.of_features(nbytes, input_bytes, *sides, mib, front)
+        moved = _numbers(edge, "parameter_bytes", "edge")
+        moved = moved + _numbers(edge, "optimiser_bytes", "edge")
+        if front == EDGE:
+            first, replay, last = _first(edge, EDGE), _replay(edge, EDGE), _last(cloud, CLOUD)
+            return cls(first, first + replay, last, costs, moved)
+        first, replay, last = _first(cloud, CLOUD), _replay(cloud, CLOUD), _last(edge, EDGE)
+        first[-1] = np.nan  # the loss is where the targets are: at cut n the edge could not have it
+        return cls(last, last, first, costs, moved, cloud_replay_s=first + replay)
+
+
+def _first(profile: dict[str, Any], side: Side) -> Floats:
+    """Seconds of the blocks before each cut."""
+    return _up_to(_seconds(profile, "forward_s", side) + _seconds(profile, "backward_s", side))
+
+
+def _replay(profile: dict[str, Any], side: Side) -> Floats:
+    """Of their second forward."""
+    replay = _up_to(_seconds(profile, "forward_s", side))
+    replay[-1] = 0.0  # all blocks on one side: nothing waits for a gradient
+    return replay
+
+
+def _last(profile: dict[str, Any], side: Side) -> Floats:
+    """Seconds of the blocks behind each cut."""
+    each = _seconds(profile, "forward_s", side) + _seconds(profile, "backward_s", side)
+    return _up_to(each[::-1])[::-1]
 
 
 def _up_to(parts: Floats) -> Floats:

@@ -17,11 +17,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from core.split.costs import Costs
+from core.split.sides import EDGE
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is decided. Blocks [0, cut) are on the edge; uplink and downlink are codecs.
+    """What is decided. Blocks [0, cut) are at the front; uplink is the codec of features, downlink
+    that of gradients.
 
     At both ends (cut 0 and n) nothing is encoded; the codecs are names without a meaning there.
     """
@@ -97,21 +99,26 @@ class Prediction:
 
 
 def stages(costs: Costs, choice: Choice, staleness: int) -> Stages:
-    """A step at a cut; NaN where the costs are unknown. The edge replays unless K = 0.
+    """A step at a cut; NaN where the costs are unknown. The front replays unless K = 0.
 
     Raises ValueError for a cut outside 0..n and for a codec without costs.
     """
     cut = choice.cut
     if not 0 <= cut <= costs.blocks:
         raise ValueError(f"cut {cut} is outside 0..{costs.blocks}")
-    up, down = costs.codec(choice.uplink), costs.codec(choice.downlink)
-    edge = costs.edge_replay_s if staleness > 0 else costs.edge_s
-    return Stages(
-        edge_s=float(edge[cut] + up.edge_encode_s[cut] + down.edge_decode_s[cut]),
-        uplink_bytes=float(up.uplink_bytes[cut]),
-        cloud_s=float(costs.cloud_s[cut] + up.cloud_decode_s[cut] + down.cloud_encode_s[cut]),
-        downlink_bytes=float(down.downlink_bytes[cut]),
-    )
+    features, gradients = costs.codec(choice.uplink), costs.codec(choice.downlink)
+    if costs.front == EDGE:
+        edge, cloud = costs.edge_replay_s if staleness > 0 else costs.edge_s, costs.cloud_s
+        edge = edge + features.edge_encode_s + gradients.edge_decode_s
+        cloud = cloud + features.cloud_decode_s + gradients.cloud_encode_s
+        up, down = features.uplink_bytes, gradients.downlink_bytes
+    else:
+        assert costs.cloud_replay_s is not None  # that is what makes it so
+        edge, cloud = costs.edge_s, costs.cloud_replay_s if staleness > 0 else costs.cloud_s
+        edge = edge + features.edge_decode_s + gradients.edge_encode_s
+        cloud = cloud + features.cloud_encode_s + gradients.cloud_decode_s
+        up, down = gradients.uplink_bytes, features.downlink_bytes
+    return Stages(float(edge[cut]), float(up[cut]), float(cloud[cut]), float(down[cut]))
 
 
 def predict(
@@ -163,7 +170,8 @@ def move_seconds(costs: Costs, link: Link, before: int, after: int) -> float:
     """
     if before == after:
         return 0.0
-    rate = link.up if after < before else link.down
+    given = after < before  # by the front
+    rate = link.up if given == (costs.front == EDGE) else link.down
     return costs.moved_bytes(before, after) / rate + 2 * link.delay
 
 

@@ -99,6 +99,25 @@ class Estimator:
         return enough
 
 
+class FromCloud:
+    """What the cloud's end of a channel sees: what it sends goes down, what it gets came up."""
+
+    def __init__(self, estimator: Estimator) -> None:
+        self._estimator = estimator
+
+    def uplink(self, nbytes: int, seconds: float) -> None:
+        """A frame that this end sent."""
+        self._estimator.downlink(nbytes, seconds)
+
+    def downlink(self, nbytes: int, seconds: float) -> None:
+        """A frame that came."""
+        self._estimator.uplink(nbytes, seconds)
+
+    def round_trip(self, seconds: float) -> None:
+        """The same from both ends."""
+        self._estimator.round_trip(seconds)
+
+
 def _refill(window: deque[Any], values: Iterable[Any]) -> None:
     window.clear()
     window.extend(values)

@@ -1,16 +1,20 @@
-"""The side of a run that holds the first blocks: epochs, testing, decisions, snapshots. It leads, the
-other follows."""
+"""The side of a run that holds the first blocks. It leads: epochs, testing, decisions, snapshots.
+The other one follows (`core.split.back`). Which of them is the edge, `core.split.sides` says."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from core.split.batches import Batches, Tests
+from core.split import samples
+from core.split.batches import Testing, Training
+from core.split.chair_batches import ChairTests
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.costs import Costs
+from core.split.data import names_digest
 from core.split.decision import Choice, Engine, best, joint_dnn
 from core.split.distributions import distributions
 from core.split.estimator import Estimator
@@ -19,14 +23,13 @@ from core.split.messages import BEGIN, DISTRIBUTIONS, FINISH, FINISHED, READY, W
 from core.split.part import learning_rate
 from core.split.pipeline import Pipeline, Row
 from core.split.replay import staleness
+from core.split.sides import EDGE, turned
 from core.split.wire import Frame
 from core.training.progress import ProgressBar, minutes
 from core.training.snapshot import Snapshot, Snapshots
 from core.training.stop import Stop
 
 log = logging.getLogger(__name__)
-
-PARTY = "edge"
 
 # Part of the time that probes of the link may take.
 PROBE_SHARE = 0.02
@@ -57,7 +60,6 @@ class Progress:
     legs: list[dict[str, Any]] = field(default_factory=list)
     engine: dict[str, Any] | None = None
     estimator: dict[str, Any] = field(default_factory=dict)
-    cloud: dict[str, Any] = field(default_factory=dict)
 
 
 class Front:
@@ -66,23 +68,28 @@ class Front:
     def __init__(
         self,
         spec: Any,
-        batches: Batches,
-        tests: Tests,
+        batches: Training,
+        tests: Testing,
         costs: Costs | None,
         connect: Callable[[Hello, Estimator], Channel] | None,
         snapshots: Snapshots,
         iterations: IterationLog,
         origin: dict[str, Any],
         engine: Engine | None = None,
+        out: Path | None = None,
     ) -> None:
         """costs: what the first choice and the engine go by; None where the cut is given.
-        connect: opens a session with the cloud; None where none takes part.
-        origin: what computes in this process. engine: in the place of the spec's own."""
+        connect: opens a session with the other side; None where none takes part.
+        origin: what computes in this process. engine: in the place of the spec's own.
+        out: folder of generated images, where this side makes them."""
         self._spec, self._batches, self._tests = spec, batches, tests
         self._costs, self._connect, self._origin = costs, connect, origin
         self._snapshots, self._iterations = snapshots, iterations
         self._scheme, self._training = spec["scheme"], spec["training"]
         self._given_engine = engine
+        self._out = out
+        self._turned = connect is not None and turned(spec)
+        self.peer: dict[str, Any] = {}  # what the other side said at the end
         self._stop = Stop()
         self._channel: Channel | None = None
         self._counted = (0, 0)
@@ -93,7 +100,7 @@ class Front:
         """Train to the last epoch, from the newest snapshot that both sides have.
 
         Raises SystemExit(128 + signal) after a snapshot when asked to stop, TrainingError when the
-        loss is no longer a number, PeerError when the cloud stays away or refuses.
+        loss is no longer a number, PeerError when the other side stays away or refuses.
         """
         total = self._training["epochs"] * self._batches.steps_per_epoch
         with self._stop:
@@ -102,6 +109,7 @@ class Front:
                     self._open()
                     with ProgressBar(total, self._done()) as bar:
                         self._train(bar)
+                    self._show()
                     self._close()
                 except SessionLost as lost:
                     log.warning("%s; going on from the last snapshot of both sides", lost)
@@ -114,13 +122,13 @@ class Front:
     # A session.
 
     def _open(self) -> None:
-        """Meet the cloud, and stand where both sides can go on from."""
+        """Meet the other side, and stand where both can go on from."""
         self._estimator = Estimator()
         self._seen, self._probe_from = self._estimator.counts, 0.0
         steps = self._snapshots.steps()
         start = max(steps, default=0)
         if self._connect is not None:
-            hello = Hello(PARTY, self._spec.digest, tuple(steps))
+            hello = Hello(EDGE, self._spec.digest, tuple(steps))
             self._channel = self._connect(hello, self._estimator)
             start, self._counted = self._channel.start, (0, 0)
         self._pipeline = Pipeline(self._spec, self._channel, self._estimator, self._log)
@@ -144,16 +152,21 @@ class Front:
             self._say_begin(0, choice)
 
     def _say_begin(self, step: int, choice: Choice) -> None:
-        """Tell the cloud what it has to hold; then the link is idle, and its delay can be seen."""
+        """Tell the other side what it has to hold; then the link is idle, and its delay can be
+        seen. Where it has the targets, it must mean the same samples by the same positions."""
         assert self._channel is not None
-        self._channel.send(Frame(BEGIN, step, {}, _facts(choice)))
+        facts = _facts(choice)
+        if self._turned:
+            facts["data"] = names_digest(self._batches, self._tests)
+        self._channel.send(Frame(BEGIN, step, {}, facts))
         self._pipeline.expect(READY, step)
         self._pipeline.ping()
 
     def _resume(self, step: int) -> None:
         snapshot = self._snapshots.load(step)
-        assert snapshot is not None  # the cloud chose among those offered
+        assert snapshot is not None  # it is one of those that were offered
         facts = dict(snapshot.progress)
+        facts.pop("cloud", None)  # of earlier versions
         held = facts.pop("pipeline")
         self._estimator.load_state(facts["estimator"])
         if self._channel is not None:
@@ -171,8 +184,16 @@ class Front:
 
     def _close(self) -> None:
         if self._channel is not None:
-            self.progress.cloud = self._pipeline.ask(FINISH, FINISHED, self._done()).facts
+            self.peer = self._pipeline.ask(FINISH, FINISHED, self._done()).facts
             self._channel.close()
+
+    def _show(self) -> None:
+        """Let images be generated that people can look at, where that is what was learned."""
+        if isinstance(self._tests, ChairTests):
+            split = self._tests.split
+            outputs = self._pipeline.show(samples.inputs_of(split), self._done())
+            if outputs is not None and self._out is not None:
+                samples.write(self._out, split, outputs)
 
     # Decisions.
 
@@ -245,7 +266,8 @@ class Front:
         self._saved_at = time.monotonic()
         while self.progress.epoch < self._training["epochs"]:
             k = staleness(self._scheme["staleness"], self.progress.epoch + 1)
-            rate = learning_rate(self._training["optimiser"], self.progress.epoch + 1)
+            losses = [row["train_loss"] for row in self.progress.rows]
+            rate = learning_rate(self._training["optimiser"], self.progress.epoch + 1, losses)
             self._pipeline.begin_epoch(k, rate)
             if not self.progress.current:
                 self.progress.current = dict.fromkeys(
@@ -265,7 +287,7 @@ class Front:
     def _log(self, row: Row) -> None:
         """A step is done: its gradient was applied."""
         self.progress.current["loss"] += row["loss"]
-        self.progress.current["correct"] += row["correct"]
+        self.progress.current["correct"] += row["correct"] or 0
         own = {"epoch": self.progress.epoch + 1, "seconds": round(self._now(), 6)}
         self._iterations.append(row | own)
 
@@ -288,20 +310,22 @@ class Front:
         tested = row["test_accuracy"]
         bar.say(
             f"epoch {progress.epoch}/{self._training['epochs']}: loss {row['train_loss']:.3f}, "
-            + (f"test accuracy {100 * tested:.1f} %, " if tested is not None else "")
+            + (f"test accuracy {100 * tested:.1f} %, " if tested is not None else _loss_of(row))
             + f"cut {row['cut']}, {minutes(row['training_s'])} of training"
         )
 
     def _row(self, test_loss: float, test_correct: int) -> Row:
-        """A line of epochs.csv. Tests that were not asked for are not a number."""
+        """A line of epochs.csv. Tests that were not asked for are not a number, and where nothing
+        is right or wrong there is no accuracy."""
         now, steps = self.progress.current, self._batches.steps_per_epoch
-        tested = self._tests.samples
+        tested, classifies = self._tests.samples, not isinstance(self._tests, ChairTests)
+        seen = steps * self._training["batch"]
         return {
             "epoch": self.progress.epoch + 1,
             "train_loss": now["loss"] / steps,
-            "train_accuracy": now["correct"] / (steps * self._training["batch"]),
+            "train_accuracy": now["correct"] / seen if classifies else None,
             "test_loss": test_loss / tested if tested else None,
-            "test_accuracy": test_correct / tested if tested else None,
+            "test_accuracy": test_correct / tested if tested and classifies else None,
             "steps": steps,
             "cut": self._pipeline.choice.cut,
             "up_bytes": int(now["up"]),
@@ -324,7 +348,8 @@ class Front:
         if self._channel is None:
             return
         now = (self._channel.sent_bytes, self._channel.received_bytes)
-        for name, after, before in zip(("up", "down"), now, self._counted, strict=True):
+        ways = ("down", "up") if self._turned else ("up", "down")
+        for name, after, before in zip(ways, now, self._counted, strict=True):
             self.progress.current[name] += after - before
         self._counted = now
 
@@ -339,7 +364,8 @@ class Front:
             self._save()
 
     def _save(self) -> float:
-        """Write a snapshot, after the cloud has written its own of the same step; seconds taken."""
+        """Write a snapshot, after the other side has written its own of the same step; seconds
+        taken."""
         start = time.perf_counter()
         step, progress = self._done(), self.progress
         if progress.current:
@@ -368,6 +394,10 @@ class Front:
         start = time.perf_counter()
         yield
         self.progress.current[part] += time.perf_counter() - start
+
+
+def _loss_of(row: Row) -> str:
+    return f"test loss {row['test_loss']:.4f}, " if row["test_loss"] is not None else ""
 
 
 def _facts(choice: Choice) -> dict[str, Any]:

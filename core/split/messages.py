@@ -1,4 +1,4 @@
-"""What edge and cloud say to each other: the kinds of frames, and tensors in them."""
+"""What front and back say to each other: the kinds of frames, and tensors in them."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from core.split.codec import Encoded
 from core.split.wire import Frame
 
-# The edge speaks first; the cloud answers each in order.
+# The front speaks first; the back answers each in order.
 BEGIN, READY = "begin", "ready"  # where a session goes on from
 FEATURES, GRADIENT = "features", "gradient"  # one training step
 EVALUATE, SCORES = "evaluate", "scores"  # one test batch
@@ -16,8 +16,9 @@ MOVE, MOVED = "move", "moved"  # blocks change sides
 SAVE, SAVED = "save", "saved"  # a snapshot on both sides
 WEIGHTS, DISTRIBUTIONS = "weights", "distributions"  # how weights are distributed
 PROBE, PROBED = "probe", "probed"  # bytes that measure an idle link
+SHOW, SHOWN = "show", "shown"  # images to look at, which stay with the back
 FINISH, FINISHED = "finish", "finished"
-REFUSED = "refused"  # the cloud could not use a frame; nothing has changed there
+REFUSED = "refused"  # the back could not use a frame; nothing has changed there
 
 _TENSOR = "tensor/"
 

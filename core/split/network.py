@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from core.models.blocks import NETWORKS, build_block, prepare
+from core.models.blocks.chairs import INPUTS
 from core.split.part import Part
 
 
@@ -30,15 +31,18 @@ def make_part(spec: Any, blocks: range) -> Part:
 def input_of(spec: Any, cut: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape, without the batch, and type of what the block behind a cut takes."""
     model, size = spec["model"]["name"], spec["data"]["size"]
+    kind = NETWORKS[model].kind
     raw = torch.zeros((1, size, size, 3), dtype=torch.uint8)
-    if NETWORKS[model].kind == "text":
-        raw = torch.zeros((1, size), dtype=torch.int32)
+    if kind != "images":
+        raw = (
+            torch.zeros((1, size), dtype=torch.int32) if kind == "text" else torch.zeros(1, INPUTS)
+        )
     if cut == 0:
         return tuple(raw.shape[1:]), raw.numpy().dtype
     features = prepare(model, raw)
     with torch.no_grad():
         for index in range(cut):
-            block = build_block(model, index, spec["data"]["classes"], spec["seed"])
+            block = build_block(model, index, spec["data"]["classes"], spec["seed"], size=size)
             features = block.eval()(features)
     return tuple(features.shape[1:]), np.dtype(np.float32)
 

@@ -36,13 +36,29 @@ def make_optimiser(settings: Mapping[str, Any], parameters: Sequence[nn.Paramete
         case "rmsprop":
             return torch.optim.RMSprop(parameters, rate, weight_decay=decay)
         case _:
-            return torch.optim.Adam(parameters, rate, weight_decay=decay)
+            epsilon = settings.get("epsilon", 1e-8)
+            return torch.optim.Adam(parameters, rate, eps=epsilon, weight_decay=decay)
 
 
-def learning_rate(settings: Mapping[str, Any], epoch: int) -> float:
-    """In this epoch (from 1): the first one times `factor` for each milestone that has begun."""
+def learning_rate(settings: Mapping[str, Any], epoch: int, losses: Sequence[float] = ()) -> float:
+    """In this epoch (from 1): the first one times `factor` for each milestone that has begun, and
+    for each plateau. losses: mean training loss of the epochs before, which alone decides, so that
+    whoever goes on from a snapshot finds the same."""
     begun = sum(1 for milestone in settings["milestones"] if milestone <= epoch)
+    begun += _plateaus(losses, settings["patience"]) if "patience" in settings else 0
     return float(settings["learning_rate"] * settings["factor"] ** begun)
+
+
+def _plateaus(losses: Sequence[float], patience: int) -> int:
+    """How often the loss failed to fall, by a ten-thousandth, for more than so many epochs."""
+    least, waited, found = float("inf"), 0, 0
+    for loss in losses:
+        waited += 1
+        if loss < least * (1 - 1e-4):
+            least, waited = loss, 0
+        elif waited > patience:
+            waited, found = 0, found + 1
+    return found
 
 
 @dataclass
@@ -256,8 +272,18 @@ def _set_mode(module: nn.Module, train: bool, again: bool) -> None:
             part.track_running_stats = not (train and again)
 
 
-def loss_of(logits: Tensor, labels: NDArray[np.int64]) -> tuple[Tensor, int]:
-    """(Mean cross-entropy, number of right answers) of a batch."""
-    wanted = torch.from_numpy(labels)
-    loss = nn.functional.cross_entropy(logits, wanted)
-    return loss, int((logits.detach().argmax(1) == wanted).sum())
+MASK = 0.1  # how much the mask counts beside the image
+
+
+def loss_of(outputs: Tensor, targets: NDArray[Any]) -> tuple[Tensor, int | None]:
+    """(Mean loss, number of right answers) of a batch. Classes have cross-entropy. Images with
+    masks have the mean squared error of their colours, from 0 to 1, and a tenth of the binary
+    cross-entropy of the mask; nothing is right or wrong there."""
+    wanted = torch.from_numpy(targets)
+    if targets.ndim == 4:
+        pixels = wanted.permute(0, 3, 1, 2).float() / 255
+        colours = nn.functional.mse_loss(outputs[:, :3], pixels[:, :3])
+        mask = nn.functional.binary_cross_entropy_with_logits(outputs[:, 3:], pixels[:, 3:])
+        return colours + MASK * mask, None
+    loss = nn.functional.cross_entropy(outputs, wanted)
+    return loss, int((outputs.detach().argmax(1) == wanted).sum())

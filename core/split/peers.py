@@ -1,6 +1,6 @@
-"""The other processes of a run that has both sides on one machine: the cloud, and the emulated link
-between the two. Each is started again when it dies, and ends with this process, whatever that dies
-of."""
+"""The other processes of a run that has both sides on one machine: the side that follows, and the
+emulated link between the two. Each is started again when it dies, and ends with this process,
+whatever that dies of."""
 
 import json
 import logging
@@ -106,13 +106,29 @@ def kept_cloud(spec: Path, snapshots: Path, certificates: Path, patience: float)
         _end(process)
 
 
+@contextmanager
+def kept_edge(
+    spec: Path, out: Path, address: str, certificates: Path, patience: float
+) -> Iterator[None]:
+    """The edge's side of a run that is led from the cloud, which is at an address."""
+    words = [str(spec), "--out", str(out), "--cloud", address]
+    words += ["--certificates", str(certificates), "--patience", str(patience)]
+    process = _start("edge", words)
+
+    def again() -> None:
+        nonlocal process
+        process = _start("edge", words)
+
+    keeper = Keeper("edge", again, lambda: process.wait() or None)
+    try:
+        yield
+    finally:
+        keeper.stop()
+        _end(process)
+
+
 def _start_cloud(words: list[str], port: int) -> "tuple[subprocess.Popen[str], int]":
-    command = [sys.executable, "-m", "core", "split", "cloud", *words]
-    command += ["--listen", f"127.0.0.1:{port}", "--child"]
-    # A group of its own: Ctrl-C is for the edge, which needs the cloud for its last snapshot.
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    process = _start("cloud", [*words, "--listen", f"127.0.0.1:{port}"])
     assert process.stdout is not None
     try:
         return process, int(json.loads(_line(process.stdout, START_S))["port"])
@@ -121,6 +137,15 @@ def _start_cloud(words: list[str], port: int) -> "tuple[subprocess.Popen[str], i
         raise PeerError(
             f"the cloud did not start (exit code {process.returncode}); its messages say why"
         ) from None
+
+
+def _start(side: str, words: list[str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "core", "split", side, *words, "--child"]
+    # A group of its own: Ctrl-C is for the side that leads, which needs the other one for its last
+    # snapshot.
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def _line(stream: IO[str], seconds: float) -> str:

@@ -1,5 +1,8 @@
-"""The edge's blocks, and what is under way between the two sides: features go up, gradients come
-back up to K steps late and are applied to features that are made again (feature replay)."""
+"""The front's blocks, and what is under way between the two sides: features go forth, gradients
+come back up to K steps late and are applied to features that are made again (feature replay).
+
+Codecs are chosen by what they are for, `uplink` for features and `downlink` for gradients,
+whichever way these travel. What is recorded of a step is by the way: up is from edge to cloud."""
 
 import time
 from collections import deque
@@ -9,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from core.errors import CoreError, PeerError, TrainingError
 from core.split import codec as codecs
-from core.split.batches import Batch, Batches
+from core.split.batches import Batch, Training
 from core.split.channel import Channel
 from core.split.decision import Choice, Link
 from core.split.estimator import Estimator
@@ -29,6 +33,8 @@ from core.split.messages import (
     SAVE,
     SAVED,
     SCORES,
+    SHOW,
+    SHOWN,
     tensor_of,
     with_tensor,
 )
@@ -36,6 +42,7 @@ from core.split.network import block_count, make_part
 from core.split.pace import Pace
 from core.split.part import State, below, loss_of, under
 from core.split.replay import Pending
+from core.split.sides import EDGE, front_of, other, turned
 from core.split.wire import Frame
 
 Row = dict[str, Any]
@@ -49,7 +56,7 @@ PINGS, PING_S = 3, 1.0  # how often it is tried, and seconds to wait each time
 
 
 class Pipeline:
-    """Trains step by step. `channel` is None where no cloud takes part (all-edge)."""
+    """Trains step by step. `channel` is None where no other side takes part (all-edge)."""
 
     def __init__(
         self,
@@ -65,7 +72,10 @@ class Pipeline:
         self._exact = codecs.make("none")
         self._corrects = feedback(self._scheme["feedback"]).corrects
         self._residual = Residual(feedback(self._scheme["feedback"]).carries)
-        self._pace = Pace(spec["edge"]["slowdown"])
+        self._side = EDGE if channel is None else front_of(spec)
+        self._other = other(self._side)
+        self._turned = channel is not None and turned(spec)  # the other side knows the targets
+        self._pace = Pace(spec[self._side]["slowdown"])
         self._pending: deque[Pending] = deque()
         self._arrived: deque[Frame] = deque()  # received before their turn
         self._staleness, self._rate = 0, 0.0
@@ -74,10 +84,19 @@ class Pipeline:
 
     def start(self, choice: Choice) -> None:
         """Hold the blocks below this cut, as freshly built, and forget whatever was under way."""
-        self._part = make_part(self._spec, range(choice.cut))
+        self._part = make_part(self._spec, self._own(choice.cut))
         self._pending.clear()
         self._arrived.clear()
         self._use(choice)
+
+    def _own(self, cut: int) -> range:
+        """The blocks held here at a cut."""
+        return range(self._blocks if self._channel is None else cut)
+
+    @property
+    def _whole(self) -> bool:
+        """All blocks are here."""
+        return self._channel is None or self.choice.cut == self._blocks
 
     def _use(self, choice: Choice) -> None:
         self.choice = choice
@@ -104,7 +123,7 @@ class Pipeline:
 
     def step(self, batch: Batch, step: int) -> None:
         """One batch on its way, and those gradients applied whose turn it is."""
-        if self.choice.cut == self._blocks:
+        if self._whole:
             self._train_alone(batch, step)
             return
         self._send_features(batch, step)
@@ -123,26 +142,34 @@ class Pipeline:
         self._pace.lap()
         with self._pace.work():
             logits = self._part.forward(self._part.prepared(batch.inputs), step)
-            loss, correct = loss_of(logits, batch.labels)
+            loss, correct = loss_of(logits, batch.wanted)
             _check_loss(float(loss.detach()), step)
             torch.autograd.backward(loss)
             self._part.update(self._rate)
-        done = Pending(step, batch, edge_s=self._pace.lap())
-        self._record(done, float(loss.detach()), correct, cloud_s=0.0, down_bytes=0)
+        done = Pending(step, batch, front_s=self._pace.lap())
+        self._record(done, float(loss.detach()), correct, back_s=0.0, received=0)
 
     def _send_features(self, batch: Batch, step: int) -> None:
         self._pace.lap()
         pending = Pending(step, batch)
         with self._pace.work():
             if self.choice.cut == 0:
-                encoded = self._uplink.encode(batch.inputs, step, batch.samples)
+                encoded = self._raw(batch).encode(batch.inputs, step, batch.samples)
             else:
                 encoded = self._encode_features(pending)
-        pending.up_bytes, pending.edge_s = encoded.nbytes, self._pace.lap()
+        pending.sent, pending.front_s = encoded.nbytes, self._pace.lap()
         facts = {"learning_rate": self._rate}
-        self._has_arrived()  # so that the cloud need not wait with gradients while this waits
-        self._send(with_tensor(FEATURES, step, encoded, _names(batch), **facts))
+        self._has_arrived()  # so that the other need not wait with gradients while this waits
+        self._send(with_tensor(FEATURES, step, encoded, self._names(batch), **facts))
         self._pending.append(pending)
+
+    def _raw(self, batch: Batch) -> codecs.Codec:
+        """For raw inputs: numbers are never rounded, and a lossless stage does not hurt others."""
+        return self._exact if batch.inputs.dtype == np.float32 else self._uplink
+
+    def _names(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        """What goes with a batch, where the other side does not know it anyway."""
+        return {} if self._turned else {"labels": batch.wanted, "samples": batch.samples}
 
     def _encode_features(self, pending: Pending) -> codecs.Encoded:
         """Features of a batch for the wire. With K = 0 the weights cannot change before the
@@ -166,18 +193,18 @@ class Pipeline:
         """Wait for the gradient of the oldest step; replay, backward, update."""
         pending = self._pending[0]
         frame = self.expect(GRADIENT, pending.step)
-        loss, correct = float(frame.facts["loss"]), int(frame.facts["correct"])
+        loss, correct = float(frame.facts["loss"]), frame.facts["correct"]
         _check_loss(loss, pending.step)
         self._pace.lap()
-        down_bytes = 0
+        received = 0
         if self.choice.cut > 0:
             with self._pace.work():
                 encoded = tensor_of(frame)
-                down_bytes = encoded.nbytes
+                received = encoded.nbytes
                 self._backward(pending, encoded)
         self._pending.popleft()
-        pending.edge_s += self._pace.lap()
-        self._record(pending, loss, correct, float(frame.facts["seconds"]), down_bytes)
+        pending.front_s += self._pace.lap()
+        self._record(pending, loss, correct, float(frame.facts["seconds"]), received)
 
     def _backward(self, pending: Pending, encoded: codecs.Encoded) -> None:
         step, batch = pending.step, pending.batch
@@ -192,19 +219,24 @@ class Pipeline:
             self._part.update(self._rate)
 
     def _record(
-        self, done: Pending, loss: float, correct: int, cloud_s: float, down_bytes: int
+        self, done: Pending, loss: float, correct: int | None, back_s: float, received: int
     ) -> None:
+        """What is known of a step. In iterations.csv up is from the edge, whoever that is."""
+        here = self._side == EDGE
+        sent = (done.sent, self.choice.uplink)
+        got = (received, self.choice.downlink)
+        (up_bytes, uplink), (down_bytes, downlink) = (sent, got) if here else (got, sent)
         up, down = self._estimator.up, self._estimator.down
         row = {
             "step": done.step,
             "cut": self.choice.cut,
-            "uplink": self.choice.uplink,
-            "downlink": self.choice.downlink,
-            "edge_s": done.edge_s,
-            "uplink_s": done.up_bytes / up if up else None,
-            "cloud_s": cloud_s,
+            "uplink": uplink,
+            "downlink": downlink,
+            "edge_s": done.front_s if here else back_s,
+            "uplink_s": up_bytes / up if up else None,
+            "cloud_s": back_s if here else done.front_s,
             "downlink_s": down_bytes / down if down else None,
-            "up_bytes": done.up_bytes,
+            "up_bytes": up_bytes,
             "down_bytes": down_bytes,
             "up_rate": up,
             "down_rate": down,
@@ -221,15 +253,16 @@ class Pipeline:
         """(Summed loss, number of right answers) of test batches; nothing changes. Features are
         sent as they are, so that accuracy is that of the network. Nothing may be under way."""
         total, right, under_way = 0.0, 0, 0
-        for batch in batches:
+        for number, batch in enumerate(batches):
             features = self._part.evaluate(self._part.prepared(batch.inputs))
-            if self.choice.cut == self._blocks:
-                loss, correct = loss_of(features, batch.labels)
-                total, right = total + float(loss) * len(batch.labels), right + correct
+            if self._whole:
+                loss, correct = loss_of(features, batch.wanted)
+                total, right = total + float(loss) * len(batch.samples), right + (correct or 0)
                 continue
             array = features.numpy() if self.choice.cut else batch.inputs
             encoded = self._exact.encode(array, step, batch.samples)
-            self._send(with_tensor(EVALUATE, step, encoded, _names(batch)))
+            facts = {"batch": number} if self._turned else {}
+            self._send(with_tensor(EVALUATE, step, encoded, self._names(batch), **facts))
             under_way += 1
             if under_way == TESTS_AHEAD:
                 total, right = self._add_scores(total, right, step)
@@ -240,7 +273,19 @@ class Pipeline:
 
     def _add_scores(self, total: float, right: int, step: int) -> tuple[float, int]:
         facts = self.expect(SCORES, step).facts
-        return total + float(facts["loss"]), right + int(facts["correct"])
+        return total + float(facts["loss"]), right + int(facts["correct"] or 0)
+
+    def show(self, inputs: NDArray[Any], step: int) -> Tensor | None:
+        """What the network makes of these inputs; None where the other side, which has the last
+        blocks, keeps it there. Nothing may be under way."""
+        features = self._part.evaluate(self._part.prepared(inputs))
+        if self._whole:
+            return features
+        array = features.numpy() if self.choice.cut else inputs
+        encoded = self._exact.encode(array, step, np.arange(len(inputs)))
+        self._send(with_tensor(SHOW, step, encoded))
+        self.expect(SHOWN, step)
+        return None
 
     # The link.
 
@@ -300,12 +345,22 @@ class Pipeline:
         frame = self._arrived.popleft() if self._arrived else self._channel.receive()
         if frame.kind == PROBED and kind != PROBED:
             return self.expect(kind, step)
-        _check_refused(frame)
+        self._check(frame, kind, step)
+        return frame
+
+    def _check(self, frame: Frame, kind: str, step: int) -> None:
+        """Raises the other side's error, which has its exit code there too, and PeerError for an
+        answer to something else."""
+        if frame.kind == REFUSED:
+            code = frame.facts.get("exit_code")
+            kinds = [each for each in CoreError.__subclasses__() if each.exit_code == code]
+            said = f"the {self._other}, step {frame.step}: {frame.facts['reason']}"
+            raise (kinds or [PeerError])[0](said)
         if (frame.kind, frame.step) != (kind, step):
             raise PeerError(
-                f"the cloud sent {frame.kind!r} of step {frame.step}, expected {kind!r} of {step}"
+                f"the {self._other} sent {frame.kind!r} of step {frame.step}, expected {kind!r} of "
+                f"{step}"
             )
-        return frame
 
     def _has_arrived(self) -> bool:
         assert self._channel is not None
@@ -322,18 +377,16 @@ class Pipeline:
         return self._part.state()
 
     # Snapshots. Both sides save where they stand after the features of the same step: what the
-    # cloud has sent until then is here before its answer, and is kept for its turn.
+    # other has sent until then is here before its answer, and is kept for its turn.
 
     def save(self, step: int) -> tuple[State, dict[str, Any]]:
-        """Let the cloud write its snapshot; what this side's must hold, as arrays and JSON."""
+        """Let the other side write its snapshot; what this side's must hold, as arrays and JSON."""
         if self._channel is not None:
             self._send(Frame(SAVE, step))
             while (frame := self._channel.receive()).kind in (GRADIENT, PROBED):
                 if frame.kind == GRADIENT:
                     self._arrived.append(frame)
-            _check_refused(frame)
-            if (frame.kind, frame.step) != (SAVED, step):
-                raise PeerError(f"the cloud sent {frame.kind!r}, expected {SAVED!r} of step {step}")
+            self._check(frame, SAVED, step)
         arrays = under("part", self.weights())
         for prefix, each in self._stateful():
             arrays |= under(prefix, each.state())
@@ -344,21 +397,21 @@ class Pipeline:
             arrays |= under(f"arrived/{frame.step}", frame.arrays)
         facts = {
             "choice": [self.choice.cut, self.choice.uplink, self.choice.downlink],
-            "pending": [[p.step, p.up_bytes, p.edge_s] for p in self._pending],
+            "pending": [[p.step, p.sent, p.front_s] for p in self._pending],
             "arrived": [[f.step, f.facts] for f in self._arrived],
         }
         return arrays, facts
 
-    def load(self, arrays: State, facts: dict[str, Any], batches: Batches) -> None:
+    def load(self, arrays: State, facts: dict[str, Any], batches: Training) -> None:
         """Go on from what `save` gave."""
         self.start(Choice(*facts["choice"]))
         self._part.keep(range(0))
-        self._part.take(below("part", arrays), range(self.choice.cut))
+        self._part.take(below("part", arrays), self._own(self.choice.cut))
         for prefix, each in self._stateful():
             each.load_state(below(prefix, arrays))
-        for step, up_bytes, edge_s in facts["pending"]:
+        for step, sent, front_s in facts["pending"]:
             lost = arrays.get(f"lost/{step}")
-            self._pending.append(Pending(step, batches.at(step), None, lost, up_bytes, edge_s))
+            self._pending.append(Pending(step, batches.at(step), None, lost, sent, front_s))
         for step, said in facts["arrived"]:
             self._arrived.append(Frame(GRADIENT, step, below(f"arrived/{step}", arrays), said))
 
@@ -383,15 +436,3 @@ def _check_loss(loss: float, step: int) -> None:
         raise TrainingError(
             f"the loss is {loss} at step {step}; lower training.optimiser.learning_rate"
         )
-
-
-def _check_refused(frame: Frame) -> None:
-    """Raises the cloud's error, which has its exit code there too."""
-    if frame.kind == REFUSED:
-        code = frame.facts.get("exit_code")
-        kinds = [kind for kind in CoreError.__subclasses__() if kind.exit_code == code]
-        raise (kinds or [PeerError])[0](f"the cloud, step {frame.step}: {frame.facts['reason']}")
-
-
-def _names(batch: Batch) -> dict[str, NDArray[Any]]:
-    return {"labels": batch.labels, "samples": batch.samples}

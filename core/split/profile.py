@@ -16,6 +16,7 @@ from core import machine
 from core.errors import DataError
 from core.files import write_text
 from core.models.blocks import NETWORKS
+from core.models.blocks.chairs import INPUTS
 from core.split import codec as codecs
 from core.split.codecs import CODECS
 from core.split.network import block_count, make_part
@@ -42,11 +43,11 @@ def measure(spec: Any, side: Side, out: Path, repeats: int) -> None:
     blocks, batch = block_count(spec), spec["training"]["batch"]
     part = make_part(spec, range(blocks))
     inputs = _random_batch(spec, batch)
-    labels = np.random.default_rng(0).integers(0, spec["data"]["classes"], batch)
+    targets = _random_targets(spec, batch)
     taken: list[tuple[list[float], list[float]]] = []
     shapes: list[list[int]] = []
     for _ in tqdm(range(WARM_UP + repeats), "profiling", unit="step", disable=None):
-        features, seconds = _step(part, part.prepared(inputs), labels)
+        features, seconds = _step(part, part.prepared(inputs), targets)
         taken.append(seconds)
         shapes = [list(f.shape) for f in features]
     forward, backward = np.median(taken[WARM_UP:], axis=0).tolist()
@@ -99,13 +100,25 @@ def input_bytes(spec: Any) -> int:
 def _random_batch(spec: Any, batch: int) -> Any:
     """Inputs of the right shape and type; time does not depend on what is in them."""
     random, size = np.random.default_rng(0), spec["data"]["size"]
-    if NETWORKS[spec["model"]["name"]].kind == "images":
-        return random.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    match NETWORKS[spec["model"]["name"]].kind:
+        case "images":
+            return random.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+        case "chairs":
+            inputs = random.normal(size=(batch, INPUTS)).astype(np.float32)
+            inputs[:, 0] = random.integers(0, spec["data"]["classes"], batch)
+            return inputs
     return random.integers(1, 100, (batch, size), dtype=np.int32)
 
 
+def _random_targets(spec: Any, batch: int) -> Any:
+    random, size = np.random.default_rng(0), spec["data"]["size"]
+    if NETWORKS[spec["model"]["name"]].kind == "chairs":
+        return random.integers(0, 256, (batch, size, size, 4), dtype=np.uint8)
+    return random.integers(0, spec["data"]["classes"], batch)
+
+
 def _step(
-    part: Part, inputs: Tensor, labels: Any
+    part: Part, inputs: Tensor, targets: Any
 ) -> tuple[list[Tensor], tuple[list[float], list[float]]]:
     """One step, block by block: the input and output of each block; seconds forward, backward."""
     features, outputs = [inputs], []
@@ -120,17 +133,17 @@ def _step(
     gradient = None
     for index in reversed(part.blocks):
         start = time.perf_counter()
-        gradient = _backward(part, index, outputs[index], gradient, features[index], labels)
+        gradient = _backward(part, index, outputs[index], gradient, features[index], targets)
         backward.append(time.perf_counter() - start)
     return features, (forward, backward[::-1])
 
 
 def _backward(
-    part: Part, index: int, output: Tensor, gradient: Tensor | None, inputs: Tensor, labels: Any
+    part: Part, index: int, output: Tensor, gradient: Tensor | None, inputs: Tensor, targets: Any
 ) -> Tensor | None:
     """The gradient of a block's inputs, and its update. The last block has the loss as well."""
     if gradient is None and index == part.blocks[-1]:
-        torch.autograd.backward(loss_of(output, labels)[0])
+        torch.autograd.backward(loss_of(output, targets)[0])
     elif output.requires_grad:
         torch.autograd.backward(output, gradient)
     part.update_block(index, 0.0)

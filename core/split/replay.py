@@ -16,16 +16,16 @@ class Pending:
 
     batch: its raw inputs, of which the features are made again with the weights of the day.
     features: with their graph where nothing can change meanwhile (K = 0), else None.
-    lost: decoded − original of the uplink, where error feedback wants it. up_bytes: of its tensor.
-    edge_s: seconds that its forward pass and encoding took.
+    lost: decoded − original of the features, where error feedback wants it. sent: bytes of them.
+    front_s: seconds that its forward pass and encoding took.
     """
 
     step: int
     batch: Batch
     features: Tensor | None = None
     lost: NDArray[np.float32] | None = None
-    up_bytes: int = 0
-    edge_s: float = 0.0
+    sent: int = 0
+    front_s: float = 0.0
 
 
 def staleness(schedule: Sequence[Mapping[str, int]], epoch: int) -> int:

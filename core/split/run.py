@@ -1,37 +1,39 @@
-"""A run of split training from its spec: both sides on this machine, or one of them."""
+"""A run of split training from its spec: both sides on this machine, or one of them.
+
+The edge calls and the cloud listens, whoever leads: an edge is often behind a router that lets
+nobody in, and a cloud has an address.
+"""
 
 import hashlib
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from core import machine, results
-from core.data.arrays import open_arrays
 from core.data.manifest import entry_of
 from core.errors import ConfigError, PeerError
 from core.files import write_text
 from core.spec import RunSpec
 from core.split import certificates, codec, profile
 from core.split.back import Back
-from core.split.batches import Batches, Tests
 from core.split.certificates import Security
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.client import connect
 from core.split.contexts import Context
 from core.split.costs import Costs
-from core.split.estimator import Estimator
-from core.split.front import PARTY, Front
+from core.split.data import open_data
+from core.split.estimator import Estimator, FromCloud
+from core.split.front import Front
 from core.split.iterations import IterationLog
-from core.split.network import block_count
-from core.split.peers import Report, kept_cloud, kept_link
+from core.split.peers import Report, kept_cloud, kept_edge, kept_link
 from core.split.server import Expected, Server
+from core.split.sides import CLOUD, EDGE, front_of, is_alone, other, turned
 from core.split.window import Limits
 from core.training import run_folder, threads
 from core.training.alone import alone_on
@@ -39,8 +41,9 @@ from core.training.snapshot import Snapshots
 
 log = logging.getLogger(__name__)
 
-CLOUD = "cloud"
 PATIENCE = 600.0  # seconds that a side waits for the other by default
+
+Call = Callable[[Hello, Estimator], Channel]
 
 
 def run(spec: RunSpec, out: Path, patience: float = PATIENCE) -> None:
@@ -53,22 +56,40 @@ def run(spec: RunSpec, out: Path, patience: float = PATIENCE) -> None:
         if run_folder.is_finished(out, lambda: identity(spec)):
             log.info("%s is finished already", out)
             return
-        beside = run_folder.snapshots(out)
-        if spec["scheme"]["cut"] == block_count(spec):
-            _train(spec, out, None, dict)
+        if is_alone(spec):
+            _lead(spec, out, None, dict)
             return
+        beside = run_folder.snapshots(out)
         own = beside / "certificates"
         certificates.make(own, replace=True)  # both sides start here
         copy = beside / "spec.yaml"
         spec.save(copy)
+        context = Context.of(spec["context"])
+        if turned(spec):
+            open_data(spec)  # the edge's, which would find out too late to be heard
+            server = stack.enter_context(
+                _leading(spec, beside / CLOUD, "127.0.0.1:0", own, patience)
+            )
+            port, report = stack.enter_context(kept_link(context, server.port))
+            stack.enter_context(kept_edge(copy, out, f"127.0.0.1:{port}", own, patience))
+            _lead(spec, out, accepting(server, patience), report)
+            return
         port = stack.enter_context(kept_cloud(copy, beside / CLOUD, own, patience))
-        port, report = stack.enter_context(kept_link(Context.of(spec["context"]), port))
-        call = caller(spec, f"127.0.0.1:{port}", Security.load(own, PARTY), patience)
-        _train(spec, out, call, report)
+        port, report = stack.enter_context(kept_link(context, port))
+        call = caller(spec, f"127.0.0.1:{port}", Security.load(own, EDGE), patience)
+        _lead(spec, out, call, report)
 
 
-def run_edge(spec: RunSpec, out: Path, address: str, folder: Path, patience: float) -> None:
-    """The edge alone, with a cloud at `address` (host:port). folder: of its certificates."""
+def run_edge(
+    spec: RunSpec, out: Path, address: str, folder: Path, patience: float, child: bool
+) -> None:
+    """The edge alone, with a cloud at `address` (host:port). folder: of its certificates. child:
+    of a process that has this device already, and whose end is this one's too."""
+    call = caller(spec, address, Security.load(folder, EDGE), patience)
+    if child:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        _follow_cloud(spec, out, call, patience)
+        return
     with alone_on(spec["edge"]["name"]):
         if run_folder.is_finished(out, lambda: identity(spec)):
             log.info("%s is finished already", out)
@@ -78,20 +99,50 @@ def run_edge(spec: RunSpec, out: Path, address: str, folder: Path, patience: flo
                 "the spec's context is %s, emulated: start `split link` before the cloud, or the "
                 "result is of another network than it says", spec["context"]["title"],
             )  # fmt: skip
-        _train(spec, out, caller(spec, address, Security.load(folder, PARTY), patience), dict)
+        if turned(spec) and not is_alone(spec):
+            _follow_cloud(spec, out, call, patience)
+        else:
+            _lead(spec, out, None if is_alone(spec) else call, dict)
 
 
 def run_cloud(
+    spec: RunSpec,
+    snapshots: Path | None,
+    out: Path | None,
+    listen: str,
+    folder: Path,
+    patience: float,
+    child: bool,
+) -> None:
+    """The cloud alone: wait for the edge, and work with it until the run has finished. snapshots:
+    their folder, where the edge leads. out: folder of the results, where the cloud does. child: of
+    a process that wants to be told the port, and whose end is this one's too."""
+    if turned(spec):
+        if out is None:
+            raise ConfigError("the cloud has the first blocks, so it leads: give --out FOLDER")
+        if run_folder.is_finished(out, lambda: identity(spec)):
+            log.info("%s is finished already", out)
+            return
+        beside = run_folder.snapshots(out)
+        with _leading(spec, beside / CLOUD, listen, folder, patience) as server:
+            log.info("the cloud listens on port %d and leads", server.port)
+            _lead(spec, out, accepting(server, patience), dict)
+        return
+    if snapshots is None:
+        raise ConfigError("the cloud has the last blocks, so it follows: give --snapshots FOLDER")
+    _follow_edge(spec, snapshots, listen, folder, patience, child)
+
+
+def _follow_edge(
     spec: RunSpec, snapshots: Path, listen: str, folder: Path, patience: float, child: bool
 ) -> None:
-    """The cloud alone: wait for the edge, and answer until it has finished. child: of a process
-    that wants to be told the port, and whose end is this one's too."""
-    _use_threads(spec, "cloud")
+    """The back in the cloud: wait for the edge, and answer until it has finished."""
+    _use_threads(spec, CLOUD)
     if spec["model"]["weights"]:
         entry_of(Path(spec["model"]["weights"]))  # raises DataError, before anybody waits
     own = Snapshots(snapshots, spec.digest)
     limits = Limits(patience=patience)
-    expected = Expected(spec.digest, (PARTY,), lambda hello: common_step(own, hello))
+    expected = Expected(spec.digest, (EDGE,), lambda hello: common_step(own, hello))
     server = Server(listen, Security.load(folder, CLOUD), expected, limits)
     if child:
         print(f'{{"port": {server.port}}}', flush=True)
@@ -111,26 +162,75 @@ def run_cloud(
         server.stop()
 
 
-def common_step(own: Snapshots, hello: Hello) -> int:
-    """The newest step of which both sides have a snapshot; 0 where neither has one.
+def _follow_cloud(spec: RunSpec, out: Path, call: Call, patience: float) -> None:
+    """The back on the edge, where the images are: call the cloud, and answer until it has
+    finished."""
+    _use_threads(spec, EDGE)
+    data = open_data(spec)
+    own = Snapshots(run_folder.snapshots(out) / EDGE, spec.digest)
+    while True:
+        channel = call(Hello(EDGE, spec.digest, tuple(own.steps())), Estimator())
+        try:
+            Back(spec, channel, own.folder, data, out).serve()
+            channel.close(timeout=patience)
+            return
+        except SessionLost as lost:
+            log.warning("%s; calling the cloud again", lost)
 
-    Raises PeerError where the edge has some, but none that fits: then nobody knows what the
-    blocks of the cloud had learned.
+
+@contextmanager
+def _leading(
+    spec: RunSpec, snapshots: Path, listen: str, folder: Path, patience: float
+) -> Iterator[Server]:
+    """The port of a cloud that leads. snapshots: folder of its own. folder: of certificates."""
+    own = Snapshots(snapshots, identity(spec))
+    expected = Expected(spec.digest, (EDGE,), lambda hello: common_step(own, hello, leads=True))
+    server = Server(listen, Security.load(folder, CLOUD), expected, Limits(patience=patience))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def common_step(own: Snapshots, hello: Hello, leads: bool = False) -> int:
+    """The newest step of which both sides have a snapshot; 0 where there is none, and the side
+    that leads has none at all. leads: the cloud does, whose snapshots are `own`.
+
+    Raises PeerError where the leading side has some, but none that fits: then nobody knows what
+    the blocks of the other one had learned.
     """
-    mine = own.steps()
-    common = max((step for step in mine if step in hello.snapshots), default=0)
-    if hello.snapshots and not common:
+    mine, theirs = own.steps(), list(hello.snapshots)
+    common = max((step for step in mine if step in theirs), default=0)
+    if (mine if leads else theirs) and not common:
         raise PeerError(
-            f"the edge has snapshots of the steps {list(hello.snapshots)}, the cloud "
-            f"{mine or 'none'} in {own.folder}: bring those of the cloud back, or delete both "
-            "to begin again"
+            f"the edge has {_listed(theirs)}, the cloud {_listed(mine)} in {own.folder}: bring "
+            f"those of the {'edge' if leads else 'cloud'} back, or delete both to begin again"
         )
     return common
 
 
-def caller(
-    spec: RunSpec, address: str, security: Security, patience: float
-) -> Callable[[Hello, Estimator], Channel]:
+def _listed(steps: list[int]) -> str:
+    return f"snapshots of the steps {steps}" if steps else "no snapshots"
+
+
+def accepting(server: Server, patience: float) -> Call:
+    """Waits for a session that the edge opens."""
+
+    def accept(hello: Hello, estimator: Estimator) -> Channel:
+        try:
+            channel = server.accept(timeout=patience)
+        except TimeoutError:
+            raise PeerError(
+                f"the edge did not call within {patience:g} s. Look whether it runs, and at the "
+                "link between. Snapshots are safe: the same command goes on"
+            ) from None
+        channel.observe(FromCloud(estimator))
+        return channel
+
+    return accept
+
+
+def caller(spec: RunSpec, address: str, security: Security, patience: float) -> Call:
     """Opens a session with the cloud at an address."""
     limits = Limits(patience=patience)
     return lambda hello, observer: connect(address, security, hello, observer, limits)
@@ -155,24 +255,21 @@ def costs_of(spec: RunSpec) -> Costs:
     for side, found in (("edge", edge), ("cloud", cloud)):
         found["slowdown"] = spec[side]["slowdown"]
     return Costs.from_profiles(
-        edge, cloud, dict.fromkeys(names), profile.input_bytes(spec), codec.encoded_bytes
+        edge,
+        cloud,
+        dict.fromkeys(names),
+        profile.input_bytes(spec),
+        codec.encoded_bytes,
+        front_of(spec),
     )
 
 
-def _train(
-    spec: RunSpec,
-    out: Path,
-    call: Callable[[Hello, Estimator], Channel] | None,
-    link_report: Callable[[], Report],
-) -> None:
-    """The edge's side, and the results."""
-    _use_threads(spec, "edge")
-    training = spec["training"]
-    train, test = (open_arrays(Path(spec["data"]["folder"]), part) for part in ("train", "test"))
-    _check_data(spec, train)
-    flip, crop = (training["augmentation"][key] for key in ("flip", "crop"))
-    batches = Batches(train, training["batch"], spec["seed"], flip, crop, training["steps"])
-    tests = Tests(test, training["test_batch"], training["test_samples"])
+def _lead(spec: RunSpec, out: Path, call: Call | None, link_report: Callable[[], Report]) -> None:
+    """The front's side, and the results. call: None where the edge is alone."""
+    side = EDGE if call is None else front_of(spec)
+    _use_threads(spec, side)
+    # A front in the cloud has no images, wherever it runs.
+    batches, tests = open_data(spec, targets=call is None or not turned(spec))
     beside = run_folder.snapshots(out)
     beside.mkdir(parents=True, exist_ok=True)
     origin = results.origin(machine.versions("torch", "torchvision", "numpy", "grpcio"))
@@ -183,9 +280,10 @@ def _train(
         tests,
         costs_of(spec) if spec["scheme"]["cut"] is None else None,
         call,
-        Snapshots(beside / PARTY, identity(spec)),
+        Snapshots(beside / side, identity(spec)),
         IterationLog(iterations),
         origin,
+        out=out,
     )
     progress = front.run()
     write_text(out / "iterations.csv", iterations.read_text(encoding="utf-8"))
@@ -197,26 +295,11 @@ def _train(
         **{key: last[key] for key in ("commit", "versions", "machine")},
         "choices": progress.choices,
         "weights": progress.weights,
-        "cloud": progress.cloud,
+        other(side): front.peer,
         "link": link_report(),
         "peak_mib": machine.peak_mib(),
     }
     results.write(out, spec, progress.rows, extra)
-
-
-def _check_data(spec: RunSpec, train: Any) -> None:
-    """Raises ConfigError where data and spec do not go together, before anything starts."""
-    batch, classes = spec["training"]["batch"], spec["data"]["classes"]
-    if len(train.labels) < batch:
-        raise ConfigError(
-            f"training.batch = {batch}: {spec['data']['name']} has only {len(train.labels)} "
-            "training samples"
-        )
-    if classes != len(train.classes):
-        raise ConfigError(
-            f"data.classes = {classes}: {spec['data']['name']} in {spec['data']['folder']} has "
-            f"{len(train.classes)} classes; write that number"
-        )
 
 
 def _use_threads(spec: RunSpec, side: str) -> None:

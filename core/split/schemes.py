@@ -9,6 +9,7 @@ from core.elastic.schemes import Look
 from core.errors import ConfigError
 from core.models.blocks import NETWORKS
 from core.schema import suggestion
+from core.split.sides import CLOUD
 
 Cut = Literal["edge", "cloud", "fixed", "best", "moving"]
 
@@ -68,8 +69,18 @@ def check_scheme(content: dict[str, Any], path: Path) -> None:
     optimiser = content["training"]["optimiser"]
     if optimiser["nesterov"] and not optimiser["momentum"]:
         raise ConfigError(f"{path}: training.optimiser.nesterov needs a momentum above 0")
-    cut, blocks = scheme["cut"], NETWORKS[model].blocks
-    if cut is not None and cut > blocks:
-        raise ConfigError(
-            f"{path}: scheme.cut = {cut}: {NETWORKS[model].title} has {blocks} blocks"
+    if scheme["cut"] is not None and (wrong := check_cut(model, scheme["cut"])):
+        raise ConfigError(f"{path}: scheme.cut = {scheme['cut']}: {wrong}")
+
+
+def check_cut(model: str, cut: int) -> str:
+    """What is wrong with a cut of a network; empty if nothing."""
+    network = NETWORKS[model]
+    if cut > network.blocks:
+        return f"{network.title} has {network.blocks} blocks"
+    if cut == network.blocks and network.front == CLOUD:
+        return (
+            f"all blocks of {network.title} would be in the cloud, and the loss needs the images, "
+            "which do not leave the edge"
         )
+    return ""

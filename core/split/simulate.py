@@ -25,6 +25,7 @@ from core.errors import ConfigError
 from core.split.contexts import Context
 from core.split.costs import Costs, Floats
 from core.split.decision import Choice, Engine, Estimates, Link, Move, Stages, stages
+from core.split.sides import EDGE
 from core.split.traces import Trace
 
 PROBE_BYTES = 1 << 16
@@ -127,8 +128,10 @@ def simulate(
     engine: decides on the way; starts with the scheme's choice. It needs an estimator, which sees
         the transfers as they happen, and a small probe in a direction that carries none when the
         engine looks.
-    Raises ValueError for a cut whose costs are unknown.
+    Raises ValueError for a cut whose costs are unknown, and for a front in the cloud.
     """
+    if costs.front != EDGE:
+        raise ValueError("a split with its front in the cloud is not simulated")
     run = _Run(costs, link, scheme, steps, engine, estimator)
     run.env.run(until=run.env.process(run.edge()))
     return Simulation(scheme.staleness, run.finished, run.cuts, run.moves)

@@ -1,7 +1,8 @@
 """Networks as sequences of blocks, for training that is cut between two blocks.
 
 A block maps one tensor to one tensor and never changes its input in place; the last one gives
-logits (batch, classes). Reading this table needs no framework.
+logits (batch, classes), or of a generator images and logits of masks (batch, 4, size, size).
+Reading this table needs no framework.
 """
 
 from dataclasses import dataclass
@@ -22,16 +23,21 @@ class BlockNetwork:
     builder: module:function that lists them, imported late. weights: entry of the data catalog
     with published weights that it can start from. smallest: side of the smallest image in
     pixels, or fewest words, that it takes. frozen: so many first blocks are not trained. pixels:
-    name in core.models.pixels of the statistics by which images are normalised."""
+    name in core.models.pixels of the statistics by which images are normalised. front: the side
+    that holds the first blocks and the raw inputs in split training; the other one has the targets.
+    multiple: size must be one of it. sized: its blocks are others for another size."""
 
     title: str
-    kind: Literal["images", "text"]
+    kind: Literal["images", "text", "chairs"]
     blocks: int
     builder: str
     weights: str | None = None
     smallest: int = 1
     frozen: int = 0
     pixels: str = ""
+    front: Literal["edge", "cloud"] = "edge"
+    multiple: int = 1
+    sized: bool = False
 
 
 def _imagenet(title: str, frozen: int) -> BlockNetwork:
@@ -75,6 +81,17 @@ NETWORKS: dict[str, BlockNetwork] = {
     # Transfer to Tiny ImageNet, types 1 and 2.
     "resnet50_imagenet": _imagenet("ResNet50, transfer", frozen=0),
     "resnet50_imagenet_frozen": _imagenet("ResNet50, transfer, 10 blocks frozen", frozen=10),
+    # The edge has the images that are to be generated, and they stay there.
+    "chairs": BlockNetwork(
+        title="Chair generator",
+        kind="chairs",
+        blocks=11,
+        builder="core.models.blocks.chairs:chairs",
+        smallest=16,
+        front="cloud",
+        multiple=16,
+        sized=True,
+    ),
 }
 
 
@@ -112,25 +129,36 @@ def build_block(
     fit.
     """
     entry = network(name)
-    if size is not None and size < entry.smallest:
-        unit = "pixels" if entry.kind == "images" else "words"
-        raise ConfigError(f"{name}: size {size}; it takes {entry.smallest} {unit} or more")
+    if size is not None and (wrong := check_size(name, size)):
+        raise ConfigError(f"{name}: size {size}; {wrong}")
     from core.models.blocks import making
 
     builder, function = entry.builder.split(":")
-    block: making.Block = getattr(import_module(builder), function)(classes)[index]
+    sized = {"size": size} if entry.sized else {}
+    block: making.Block = getattr(import_module(builder), function)(classes, **sized)[index]
     module = making.fresh(block, seed, index)
     if weights is not None:
         making.load(module, block, name, weights)
     return making.Frozen(module) if index < entry.frozen else module
 
 
+def check_size(name: str, size: int) -> str:
+    """What is wrong with a size of the inputs, or of what is generated; empty if nothing."""
+    entry = network(name)
+    unit = "words" if entry.kind == "text" else "pixels"
+    if size < entry.smallest:
+        return f"it takes {entry.smallest} {unit} or more"
+    return f"it takes multiples of {entry.multiple} {unit}" if size % entry.multiple else ""
+
+
 def prepare(name: str, inputs: "Tensor") -> "Tensor":
     """What block 0 takes: of uint8 images (batch, height, width, 3), float32 (batch, 3, height,
-    width), normalised; of integer tokens (batch, words), int64."""
+    width), normalised; of integer tokens (batch, words), int64; packed numbers as they are."""
     entry = network(name)
     if entry.kind == "text":
         return inputs.long()
+    if entry.kind == "chairs":
+        return inputs
     from core.models import pixels
 
     # Contiguous: other strides would make convolutions round otherwise than after the wire.
