@@ -23,30 +23,39 @@ PANEL = 1.9  # inches, the height of one of several
 
 def draw(entry: Mapping[str, Any], runs: Sequence[SplitRun], settings: Settings) -> Drawn:
     """Draw one point per epoch over the time it took to get there."""
+    return curves(entry, runs, settings, "test_accuracy")
+
+
+def curves(
+    entry: Mapping[str, Any], runs: Sequence[SplitRun], settings: Settings, shown: str
+) -> Drawn:
+    """The same of a quantity of `core.figures.curves`."""
+    quantity = QUANTITIES[shown]
+    name = shown + quantity.unit
     contexts, schemes = entry["contexts"], entry["schemes"]
-    figure, panels, spare = _panels(len(contexts))
+    figure, panels, spare = _panels(len(contexts), quantity.title + quantity.unit)
     tables = []
     for axes, context in zip(panels, contexts, strict=True):
         own = [run_in(runs, context, scheme) for scheme in schemes]
-        table = _table(context, own, settings.testing)
+        table = _table(context, own, settings.testing, shown, name)
         tables.append(table)
-        _plot(axes, table, schemes, settings.testing)
+        _plot(axes, table, name, schemes, settings.testing)
         if len(contexts) > 1:
             axes.set_title(next((title_of(r) for r in runs if r.context == context), context))
     numbers = pd.concat(tables, ignore_index=True)
-    panels[0].set_ylim(limits(numbers["test_accuracy (%)"], QUANTITIES["test_accuracy"]))
+    panels[0].set_ylim(limits(numbers[name], quantity))
     if spare is None:
         style.add_legend(figure, panels[0])
     else:
         spare.legend(*panels[0].get_legend_handles_labels(), loc="center")
     place = "" if len(contexts) > 1 else f", {title_of(runs[0])}"
-    style.add_title(figure, f"Test accuracy, {subject(runs[0])}{place}")
+    style.add_title(figure, f"{quantity.title}, {subject(runs[0])}{place}")
     return Drawn(figure, numbers, alone_notes(runs) if len(contexts) > 1 else [])
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes], Axes | None]:
-    """A panel for each context, in rows, with the same accuracies; a place that is left over, for
-    the legend."""
+def _panels(count: int, label: str) -> tuple[Figure, list[Axes], Axes | None]:
+    """A panel for each context, in rows, with the same vertical axis; a place that is left over,
+    for the legend."""
     columns = min(COLUMNS, count)
     rows = math.ceil(count / columns)
     height = style.HEIGHT if rows == 1 else PANEL * rows
@@ -56,27 +65,32 @@ def _panels(count: int) -> tuple[Figure, list[Axes], Axes | None]:
     for axes in panels[count:]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
-        axes.set_ylabel("Test accuracy (%)")
+        axes.set_ylabel(label)
     return figure, panels[:count], panels[count] if count < len(panels) else None
 
 
-def _table(context: str, runs: Sequence[SplitRun], testing: bool) -> pd.DataFrame:
+def _table(
+    context: str, runs: Sequence[SplitRun], testing: bool, shown: str, name: str
+) -> pd.DataFrame:
     rows = []
     for run in runs:
-        points = zip(run.epochs["epoch"], run.hours(testing), run.accuracies, strict=True)
-        for epoch, hours, accuracy in points:
+        tested = run.accuracies if shown == "test_accuracy" else run.losses
+        points = zip(run.epochs["epoch"], run.hours(testing), tested, strict=True)
+        for epoch, hours, y in points:
             values = {"drawn in": context, "epoch": int(epoch), "hours": hours}
-            values["test_accuracy (%)"] = accuracy
+            values[name] = y
             rows.append(run.row(look(run.scheme).label, values))
     return pd.DataFrame(rows)
 
 
-def _plot(axes: Axes, table: pd.DataFrame, schemes: Sequence[str], testing: bool) -> None:
+def _plot(
+    axes: Axes, table: pd.DataFrame, name: str, schemes: Sequence[str], testing: bool
+) -> None:
     unit, hours = style.time_unit(table["hours"].max())
     for depth, scheme in enumerate(schemes):
         curve = table[table["scheme"] == scheme]
         order = 3 - depth / len(schemes)  # the first scheme, which it is about, is on top
-        x, y = curve["hours"] / hours, curve["test_accuracy (%)"]
+        x, y = curve["hours"] / hours, curve[name]
         axes.plot(x, y, zorder=order, **style.curve(look(scheme)))
     axes.set_xlim(left=0)
     axes.set_xlabel(f"Training time, testing {'included' if testing else 'excluded'} ({unit})")

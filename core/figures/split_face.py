@@ -15,7 +15,12 @@ from core.split.schemes import SCHEMES
 
 MIB = 2**20  # bytes
 # Tasks are named after the published ones: what they begin with is the published data set.
-PUBLISHED = ("cifar10", "tiny_imagenet", "imdb")
+PUBLISHED = {
+    "cifar10": "cifar10",
+    "tiny_imagenet": "tiny_imagenet",
+    "imdb": "imdb",
+    "chairs": "seeing_3d_chairs",
+}
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "")  # of bars, for readers in grey
 
 
@@ -58,7 +63,10 @@ def _of_runs(entry: Mapping[str, Any], runs: Sequence[SplitRun]) -> list[list[st
         named = [(r.timing, f"{look(r.scheme).label}, {title_of(r)}") for r in runs]
     framework = FRAMEWORKS["torch"].title
     sides = [f"edge: {run.edge}", f"cloud: {run.cloud}"]
-    published = next((p for p in PUBLISHED if entry["task"].startswith(f"{p}_")), run.dataset)
+    published = next(
+        (data for name, data in PUBLISHED.items() if f"{entry['task']}_".startswith(f"{name}_")),
+        run.dataset,
+    )
     replaced = [f"{style.human(run.dataset)} in place of {style.human(published)}"]
     if run.dataset.startswith(published):
         replaced = []

@@ -41,7 +41,7 @@ SPEC_KEYS = (
 )
 SECONDS = ("training_s", "testing_s", "snapshot_s")
 # Moves are a part of training. A run may have tested nothing.
-EPOCHS = ("epoch", "test_accuracy", *SECONDS)
+EPOCHS = ("epoch", "test_accuracy", "test_loss", *SECONDS)
 # Rates are empty until they were measured.
 STEPS = (
     "step",
@@ -137,10 +137,18 @@ class SplitRun(Finished):
     @property
     def accuracies(self) -> np.ndarray:
         """Test accuracy after each epoch in percent. Raises ConfigError where it tested nothing."""
-        values = np.asarray(100 * self.epochs["test_accuracy"], dtype=float)
+        return 100 * self._tested("test_accuracy")
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Test loss after each epoch. Raises ConfigError where it tested nothing."""
+        return self._tested("test_loss")
+
+    def _tested(self, column: str) -> np.ndarray:
+        values = np.asarray(self.epochs[column], dtype=float)
         if np.isnan(values).any():
             raise ConfigError(
-                f"{self.folder / 'epochs.csv'}: column test_accuracy is empty: this run tested "
+                f"{self.folder / 'epochs.csv'}: column {column} is empty: this run tested "
                 "nothing; give training.test_samples, and no steps in the entry of the figure"
             )
         return values
@@ -203,7 +211,7 @@ def read_split_run(folder: Path) -> SplitRun:
     """Read and check a run's folder (result.json, epochs.csv and iterations.csv)."""
     result = read_result(folder / "result.json", SPEC_KEYS, "timing")
     path = folder / "epochs.csv"
-    epochs = read_table(path, EPOCHS, "epoch", gaps=("test_accuracy",))
+    epochs = read_table(path, EPOCHS, "epoch", gaps=("test_accuracy", "test_loss"))
     check_count(path, epochs, "epoch", first=1)
     check_durations(path, epochs, SECONDS)
     path = folder / "iterations.csv"

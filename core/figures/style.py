@@ -112,6 +112,8 @@ NAMES = {name: each.title for table in (MODELS, NETWORKS) for name, each in tabl
     "movie_snippets": "movie snippets",
     "tiny_imagenet": "Tiny ImageNet",
     "tiny_imagenet_20": "Tiny ImageNet, 20 classes",
+    "chairs_rendered": "parametric chairs",
+    "seeing_3d_chairs": "Seeing 3D chairs",
 }
 
 

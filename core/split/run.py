@@ -125,7 +125,7 @@ def run_cloud(
             return
         beside = run_folder.snapshots(out)
         with _leading(spec, beside / CLOUD, listen, folder, patience) as server:
-            log.info("the cloud listens on port %d and leads", server.port)
+            log.info("the cloud listens on port %d; it leads", server.port)
             _lead(spec, out, accepting(server, patience), dict)
         return
     if snapshots is None:

@@ -16,10 +16,15 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from core.data.catalog import Entry, Fraction, Generated
+from core.data.chairs import IMAGES
+from core.data.fetch import fetch_entry
 from core.spec import RunSpec
+from core.split import samples
 from core.split.config import SplitKey
 from tests.split.conftest import make_spec
 
+ROOT = Path(__file__).parents[2]
 STEPS = 10
 EMULATED = {
     "name": "fast",
@@ -43,6 +48,32 @@ def spec(stripes: Path) -> RunSpec:
     content["context"] = EMULATED
     content["timing"] = "emulated"
     content["scheme"] |= {"uplink": "int4", "feedback": "published"}
+    return RunSpec(content)
+
+
+@pytest.fixture(scope="session")
+def few_chairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared data set: four styles from twelve places."""
+    folder = tmp_path_factory.mktemp("chairs")
+    wording = dict.fromkeys(("title", "task", "licence", "citation"), "none")
+    source, splits = Generated(12, (20,)), Fraction(0.25, 0)
+    entry = Entry("few", "chairs", **wording, sources=(source,), classes=4, splits=splits)
+    fetch_entry(entry, folder / "prepared", 16, folder)
+    return folder / "prepared"
+
+
+@pytest.fixture
+def turned(few_chairs: Path) -> RunSpec:
+    """The same with the front in the cloud, at once on a plateau, over a link of two rates."""
+    adam = {"name": "adam", "learning_rate": 1e-3, "momentum": 0, "nesterov": False}
+    adam |= {"weight_decay": 0, "milestones": [], "factor": 0.5, "epsilon": 1e-6, "patience": 0}
+    content = make_spec("chairs", cut=5, staleness=2, steps=STEPS // 2, optimiser=adam).content
+    content["training"] |= {"snapshot_minutes": 1e-6, "test_samples": 4}
+    content["training"]["augmentation"] = {"flip": True, "crop": 1, "transform": 0.5}
+    content["data"] = {"name": "few", "folder": str(few_chairs), "size": 16, "classes": 4}
+    content["context"] = EMULATED | {"up": EMULATED["up"] | {"rate_mbit": 100}}  # type: ignore[operator]
+    content["timing"] = "emulated"
+    content["scheme"] |= {"uplink": "int8", "feedback": "published"}
     return RunSpec(content)
 
 
@@ -136,6 +167,43 @@ def test_a_run_goes_on_whatever_dies(
     same_as(spec, tmp_path)
 
 
+@pytest.mark.parametrize("side", ["front in the cloud", "back on the edge"])
+def test_a_turned_run_goes_on_whichever_side_is_killed(
+    side: str, turned: RunSpec, tmp_path: Path, same_as: Callable[[RunSpec, Path], None]
+) -> None:
+    process = start(turned, tmp_path)
+    wait_for_step(tmp_path, 6)  # past the end of an epoch, with another learning rate
+    if side == "front in the cloud":
+        process.kill()
+        process.wait(60)
+        process = start(turned, tmp_path)
+    else:
+        child(process, "edge").kill()
+    finish(process)
+    same_as(turned, tmp_path)
+
+
+def test_a_turned_run_says_what_went_which_way(
+    turned: RunSpec, unbroken: Callable[[RunSpec], Path]
+) -> None:
+    folder = unbroken(turned)
+    result = json.loads((folder / "run" / "result.json").read_text())
+    link = result["link"]
+    assert link["up"]["bytes"] > 1.5 * link["down"]["bytes"]  # gradients are not compressed
+    assert result["edge"]["peak_mib"] > 0
+    with (folder / "run" / "iterations.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert int(last["up_bytes"]) > 3 * int(last["down_bytes"])
+    assert float(last["up_rate"]) < float(last["down_rate"])
+    assert len(samples.read(folder / "run")["generated"]) > 0
+    assert result["best"]["test_loss"] == min(row["test_loss"] for row in epochs(folder))
+
+
+def epochs(folder: Path) -> list[dict[str, float]]:
+    with (folder / "run" / "epochs.csv").open() as file:
+        return [{"test_loss": float(row["test_loss"])} for row in csv.DictReader(file)]
+
+
 def test_ctrl_c_in_a_terminal_takes_a_snapshot_of_both_sides(
     spec: RunSpec, tmp_path: Path, same_as: Callable[[RunSpec, Path], None]
 ) -> None:
@@ -202,10 +270,12 @@ def by_hand(spec: RunSpec, tmp_path: Path) -> Iterator[Callable[..., subprocess.
     started: list[subprocess.Popen[str]] = []
     spec.save(tmp_path / "spec.yaml")
 
-    def call(verb: str, *words: str) -> subprocess.Popen[str]:
+    def call(verb: str, *words: str, folder: Path | None = None) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "core", "split", verb, *words]
-        environment = os.environ | {"TMPDIR": str(tmp_path)}
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder
+        )
         started.append(process)
         return process
 
@@ -239,6 +309,46 @@ def test_both_sides_by_hand(
     finish(by_hand("edge", *words, "--cloud", f"127.0.0.1:{port}", "--out", out))
     finish(cloud)
     same_as(spec, tmp_path)
+
+
+def test_both_sides_of_a_turned_run_by_hand_and_the_cloud_without_images(
+    by_hand: Callable[..., subprocess.Popen[str]],
+    turned: RunSpec,
+    tmp_path: Path,
+    unbroken: Callable[[RunSpec], Path],
+) -> None:
+    """The cloud's copy of the data has no images, and of the run the edge alone has some."""
+    own = Path(turned["data"]["folder"])
+    for side in ("cloud", "edge"):
+        data = tmp_path / side / "data"
+        data.mkdir(parents=True)
+        for file in own.iterdir():
+            if side == "edge" or file.name not in IMAGES:
+                (data / file.name).write_bytes(file.read_bytes())
+        turned.save(tmp_path / side / "spec.yaml")
+        text = (tmp_path / side / "spec.yaml").read_text().replace(str(own), "data")
+        (tmp_path / side / "spec.yaml").write_text(text)
+    certificates = str(tmp_path / "certificates")
+    finish(by_hand("certificates", certificates))
+    words = ["spec.yaml", "--certificates", certificates, "--out", "run"]
+    cloud = by_hand("cloud", *words, "--listen", "127.0.0.1:0", folder=tmp_path / "cloud")
+    address = f"127.0.0.1:{port_of(cloud)}"
+    finish(by_hand("edge", *words, "--cloud", address, folder=tmp_path / "edge"))
+    finish(cloud)
+    assert losses(tmp_path / "cloud") == losses(unbroken(turned))
+    assert not (tmp_path / "cloud" / "run" / samples.NAME).exists()
+    assert len(samples.read(tmp_path / "edge" / "run")["wanted"]) > 0
+
+
+def test_a_side_is_told_what_it_has_to_be_given(
+    by_hand: Callable[..., subprocess.Popen[str]], turned: RunSpec, spec: RunSpec, tmp_path: Path
+) -> None:
+    turned.save(tmp_path / "turned.yaml")
+    words = ["--certificates", str(tmp_path), "--listen", "127.0.0.1:0"]
+    said = finish(by_hand("cloud", str(tmp_path / "turned.yaml"), *words), code=2)
+    assert "the cloud has the first blocks, so it leads: give --out FOLDER" in said
+    said = finish(by_hand("cloud", str(tmp_path / "spec.yaml"), *words), code=2)
+    assert "the cloud has the last blocks, so it follows: give --snapshots FOLDER" in said
 
 
 def test_a_cloud_that_is_not_there_is_named_with_what_was_tried(
