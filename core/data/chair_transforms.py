@@ -61,14 +61,18 @@ def transformed(image: NDArray[np.uint8], numbers: Floats) -> NDArray[np.uint8]:
     if np.array_equal(numbers, IDENTITY):
         return image
     size = image.shape[0]
-    picture = Image.fromarray(image).transform(
-        (size, size),
-        Image.Transform.AFFINE,
-        _backwards(numbers, size),
-        Image.Resampling.BILINEAR,
-        fillcolor=(255, 255, 255, 0),
-    )
-    return _recoloured(np.asarray(picture), numbers)
+    where = _backwards(numbers, size)
+    # Apart: Pillow takes a mask for transparency, and forgets the colour of what is not seen.
+    colours = _moved(Image.fromarray(np.ascontiguousarray(image[..., :3])), where, (255,) * 3)
+    mask = _moved(Image.fromarray(np.ascontiguousarray(image[..., 3])), where, 0)
+    return _recoloured(np.dstack([colours, mask]), numbers)
+
+
+def _moved(
+    picture: Image.Image, where: tuple[float, ...], fill: int | tuple[int, ...]
+) -> NDArray[np.uint8]:
+    method, filter_ = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return np.asarray(picture.transform(picture.size, method, where, filter_, fillcolor=fill))
 
 
 def _backwards(numbers: Floats, size: int) -> tuple[float, ...]:

@@ -202,9 +202,10 @@ def common_step(own: Snapshots, hello: Hello, leads: bool = False) -> int:
     mine, theirs = own.steps(), list(hello.snapshots)
     common = max((step for step in mine if step in theirs), default=0)
     if (mine if leads else theirs) and not common:
+        back = "bring those of the edge back" if leads else "bring those of the cloud back"
         raise PeerError(
-            f"the edge has {_listed(theirs)}, the cloud {_listed(mine)} in {own.folder}: bring "
-            f"those of the {'edge' if leads else 'cloud'} back, or delete both to begin again"
+            f"the edge has {_listed(theirs)}, the cloud {_listed(mine)} in {own.folder}: {back}, or "
+            "delete both to begin again"
         )
     return common
 

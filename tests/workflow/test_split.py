@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 TINY = Path(__file__).with_name("split_tiny.yaml")
 CONFIG = f"--configfile={TINY}"
 FIGURES = ("split_throughput", "split_profile", "split_simulated", "split_accuracy")
+FIGURES += ("chairs_samples", "chairs_loss")
 TARGETS = [f"figures/{name}.pdf" for name in FIGURES]
 RUN = "results/tiny/local/split/imdb_bilstm/5g/context_aware-steps15-seed0"
 
@@ -34,6 +35,16 @@ def test_figures_are_made_from_nothing_with_their_numbers_beside_them(finished: 
     assert list(table["scheme"]) == ["context_aware", "serial", "all_edge"]
     assert set(table["timing"]) == {"emulated"}
     assert (table["seconds per step"] > 0).all()
+
+
+def test_images_are_generated_and_no_accuracy_is_claimed(finished: Path) -> None:
+    table = pd.read_csv(finished / "figures/chairs_samples.csv")
+    assert table["squared error"].notna().sum() == 12
+    losses = pd.read_csv(finished / "figures/chairs_loss.csv")
+    assert set(losses["scheme"]) == {"context_aware", "all_edge"}
+    assert (losses["test_loss"] > 0).all()
+    run = finished / "results/tiny/local/split/chairs/5g/context_aware-seed0"
+    assert json.loads((run / "result.json").read_text())["edge"]["peak_mib"] > 0
 
 
 def test_the_whole_system_chose_a_cut_on_a_link_that_it_measured(finished: Path) -> None:

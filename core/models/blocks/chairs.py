@@ -55,7 +55,7 @@ class Branches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         style, view, transform = torch.split(x, [1, VIEW, TRANSFORM], dim=1)
         # One number of a style to a vector of ones and zeros; between two numbers, parts of both.
-        known = torch.arange(self.styles, dtype=x.dtype)
+        known = torch.arange(self.styles, dtype=x.dtype, device=x.device)
         hot = (1 - (style - known).abs()).clamp(min=0)
         return torch.cat([self.style(hot), self.view(view), self.transform(transform)], dim=1)
 

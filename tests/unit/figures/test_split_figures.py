@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from core.bench.simulator import STALENESS, UPLINKS
+from core.data.chairs import row_of
 from core.errors import ConfigError, DataError
 from core.figures import cli, style
 from core.figures.draw import compose, draw, family
@@ -103,6 +104,20 @@ def decision(root: Path, **changes: Any) -> tuple[dict[str, Any], list[Path]]:
     return entry_of("decision", schemes=["context_aware"], contexts=["lte_moving"]), [folder]
 
 
+def generated(root: Path) -> tuple[dict[str, Any], list[Path]]:
+    """A run of a generator, with seven samples and the way between two styles."""
+    changes: dict[str, Any] = {"model": {"name": "chairs", "weights": None}}
+    changes["data"] = {"name": "chairs_rendered", "folder": "none", "size": 16, "classes": 3}
+    folder = make_split_run(root / "chairs", "context_aware", accuracies=[None, None], **changes)
+    random = np.random.default_rng(0)
+    rows = [row_of(style, 30 * style, 20) for style in (*range(7), *np.linspace(0, 1, 4))]
+    shapes = {"generated": 7, "wanted": 7, "between": 4}
+    arrays = {k: random.integers(0, 256, (n, 16, 16, 4), np.uint8) for k, n in shapes.items()}
+    np.savez(folder / "samples.npz", **arrays, inputs=np.array(rows, np.float32))
+    entry = entry_of("x", task="chairs", schemes=["context_aware"]) | {"kind": "chairs_samples"}
+    return entry, [folder]
+
+
 def example(kind: str, root: Path) -> tuple[dict[str, Any], list[Path]]:
     """An entry of each kind and what it is drawn from."""
     if kind == "split_profile":
@@ -113,8 +128,13 @@ def example(kind: str, root: Path) -> tuple[dict[str, Any], list[Path]]:
     if kind == "split_accuracy":
         entry, folders = throughput(root)
         return entry | {"kind": kind}, folders
+    if kind == "split_loss":
+        entry, folders = throughput(root)
+        return entry | {"kind": kind}, folders
     if kind == "split_weights":
         return entry_of("weights"), [make_split_run(root / "weights")]
+    if kind == "chairs_samples":
+        return generated(root)
     makers = {
         "split_throughput": throughput,
         "split_codecs": codecs,
@@ -366,6 +386,39 @@ def test_verb_needs_no_stand_ins_and_no_runs_where_its_kind_has_none(tmp_path: P
     words = ["--name", "simulated", "--entry", json.dumps(entry), "--out", str(out)]
     assert cli.main(parser.parse_args(words)) == 0
     assert sorted(p.suffix for p in tmp_path.glob("simulated*")) == [".csv", ".pdf", ".png"]
+
+
+def test_loss_is_drawn_over_the_training_time(tmp_path: Path) -> None:
+    entry, folders = example("split_loss", tmp_path)
+    _, table = drawn(entry, folders)
+    assert set(table["test_loss"]) == {0.5}
+    assert set(table["scheme"]) == set(SCHEMES)
+
+
+def test_samples_are_beside_what_was_wanted_and_say_what_they_are(tmp_path: Path) -> None:
+    entry, (folder,) = generated(tmp_path)
+    figure, table = drawn(entry, [folder])
+    images = [axes for axes in figure.axes if axes.get_images()]
+    assert len(images) == 7 + 7 + 4
+    assert len(table) == 7 + 4
+    assert table["squared error"].notna().sum() == 7
+    assert table["style"].tolist()[-4:] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert "parametric chairs in place of Seeing 3D chairs" in face(figure)
+    assert "views that were not trained" in face(figure)
+
+
+def test_samples_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
+    entry, (folder,) = generated(tmp_path)
+    content = dict(np.load(folder / "samples.npz"))
+    np.savez(folder / "samples.npz", **content | {"wanted": content["wanted"][:, :8]})
+    with pytest.raises(DataError, match=r"samples\.npz: wanted are no images of"):
+        drawn(entry, [folder])
+    (folder / "samples.npz").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"samples\.npz cannot be read"):
+        drawn(entry, [folder])
+    (folder / "samples.npz").unlink()
+    with pytest.raises(DataError, match="delete the folder, and the run is made again"):
+        drawn(entry, [folder])
 
 
 def test_every_kind_is_used_by_the_shipped_configuration() -> None:

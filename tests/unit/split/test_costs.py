@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from core.errors import DataError
 from core.split.costs import MIB, CodecCosts, Costs
+from core.split.decision import Choice, Link, candidates, move_seconds, stages
+from core.split.simulate import Scheme, SimulatedLink, simulate
+from core.split.traces import Trace
 
 SHAPES = [[2, 4], [2, 8], [2, 16], [2, 3]]
 
@@ -136,3 +139,56 @@ def test_arrays_of_other_cuts_and_negative_ones_are_refused() -> None:
 def test_a_codec_without_costs_is_named() -> None:
     with pytest.raises(ValueError, match="no costs of codec 'fp16'; known: int8"):
         costs(EDGE, CLOUD).codec("fp16")
+
+
+# The front in the cloud.
+
+
+def turned() -> Costs:
+    return Costs.from_profiles(EDGE, CLOUD, ("int8",), 8, encoded_bytes, front="cloud")
+
+
+def test_a_front_in_the_cloud_computes_the_blocks_before_the_cut_and_replays_them() -> None:
+    found = turned()
+    assert found.front == "cloud"
+    assert found.cloud_s[:-1] == pytest.approx([0.0, 0.11, 0.33])
+    assert found.cloud_replay_s is not None
+    assert found.cloud_replay_s[:-1] == pytest.approx([0.0, 0.21, 0.63])
+    assert found.edge_s.tolist() == found.edge_replay_s.tolist() == [77.0, 66.0, 44.0, 0.0]
+
+
+def test_at_the_last_cut_a_front_in_the_cloud_would_need_the_images() -> None:
+    assert np.isnan(turned().cloud_s[-1])
+    found = {choice.cut for choice in candidates(turned(), ["int8"], ["int8"])}
+    assert found == {0, 1, 2}
+
+
+def test_raw_inputs_of_a_front_in_the_cloud_come_down() -> None:
+    codec = turned().codec("int8")
+    assert codec.downlink_bytes.tolist() == [8, 16, 32, 0]
+    assert codec.uplink_bytes.tolist() == [0, 16, 32, 0]
+
+
+def test_features_go_down_and_gradients_up_where_the_front_is_in_the_cloud() -> None:
+    profile_of = {**EDGE["codecs"], "none": {"encode_s_per_mib": 7.0, "decode_s_per_mib": 11.0}}
+    edge = EDGE | {"codecs": profile_of}
+    found = Costs.from_profiles(edge, CLOUD, ("none", "int8"), 8, encoded_bytes, front="cloud")
+    step = stages(found, Choice(1, "int8", "none"), 1)
+    mib = 2 * 8 * 4 / MIB
+    assert step.downlink_bytes == 16
+    assert step.uplink_bytes == 64
+    assert step.edge_s == pytest.approx(66 + mib * (5 + 7))  # decodes features, encodes gradients
+    assert step.cloud_s == pytest.approx(0.21 + mib * 3)
+    assert stages(found, Choice(1, "int8", "none"), 0).cloud_s == pytest.approx(0.11 + mib * 3)
+
+
+def test_blocks_that_a_front_in_the_cloud_gives_away_come_down() -> None:
+    link = Link(up=10.0, down=1000.0)
+    assert move_seconds(turned(), link, 2, 1) == pytest.approx(220 / 1000)
+    assert move_seconds(turned(), link, 1, 2) == pytest.approx(220 / 10)
+
+
+def test_a_front_in_the_cloud_is_not_simulated() -> None:
+    link = SimulatedLink(Trace.constant(1.0), Trace.constant(1.0))
+    with pytest.raises(ValueError, match="a split with its front in the cloud is not simulated"):
+        simulate(turned(), link, Scheme(Choice(1, "int8", "int8"), 1), 9)

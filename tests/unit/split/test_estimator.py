@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.split.contexts import Context, Way
-from core.split.estimator import FRAMES, SMALLEST, TRIPS, Estimator
+from core.split.estimator import FRAMES, SMALLEST, TRIPS, Estimator, FromCloud
 from core.split.link import Link
 from core.split.traces import MBIT, Trace
 
@@ -217,3 +217,12 @@ def test_a_known_link_that_changes_is_followed_within_five_frames():
             for nbytes, seconds in frames(edge, cloud, [int(mbit * MBIT * 0.1)] * 5):
                 estimator.uplink(nbytes, seconds)
             assert estimator.up == pytest.approx(mbit * MBIT, rel=0.1)
+
+
+def test_what_the_clouds_end_sends_goes_down() -> None:
+    estimator = Estimator()
+    seen = FromCloud(estimator)
+    seen.uplink(100_000, 1.0)
+    seen.downlink(20_000, 1.0)
+    seen.round_trip(0.4)
+    assert (estimator.down, estimator.up, estimator.delay) == (100_000, 20_000, 0.2)
