@@ -18,8 +18,8 @@ from core.figures.split_results import SplitRun
 from core.split import samples
 
 COLUMNS = 6  # of pairs, one above the other
-TILE, AROUND = 0.72, 0.75  # inches of a tile, and of title and words
-WORDS = 0.16  # of a tile's height, above those of a group
+TILE, AROUND = 0.88, 0.3  # inches of a tile, and of the title
+WORDS = 0.16  # inches above each tile of a group
 FRAME = "#999999"
 
 Image = NDArray[np.uint8]
@@ -33,7 +33,7 @@ def draw(entry: Mapping[str, Any], runs: Sequence[SplitRun], settings: Settings)
     columns = max(min(COLUMNS, len(found["wanted"])), len(found["between"]))
     pairs = -(-len(found["wanted"]) // min(COLUMNS, columns))
     height = AROUND + TILE * (2 * pairs + 1) + WORDS * (pairs + 1)
-    figure = style.new_figure(height, max(style.WIDTH, TILE * columns + 0.9))
+    figure = style.new_figure(height, style.WIDE)
     grid = figure.subplots(2 * pairs + 1, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from core.figures import style
 from core.figures.curves import QUANTITIES, limits
@@ -19,6 +20,7 @@ from core.figures.split_results import SplitRun
 
 COLUMNS = 3  # of panels, at most
 PANEL = 1.9  # inches, the height of one of several
+TICKS = 5  # of the vertical axis, at most
 
 
 def draw(entry: Mapping[str, Any], runs: Sequence[SplitRun], settings: Settings) -> Drawn:
@@ -44,6 +46,7 @@ def curves(
             axes.set_title(next((title_of(r) for r in runs if r.context == context), context))
     numbers = pd.concat(tables, ignore_index=True)
     panels[0].set_ylim(limits(numbers[name], quantity))
+    panels[0].yaxis.set_major_locator(MaxNLocator(TICKS))
     if spare is None:
         style.add_legend(figure, panels[0])
     else:
