@@ -1,5 +1,5 @@
-"""The split turned round, for generating chairs: how fast are the schemes in every context, how long
-do they take to a loss, and where do they end?
+"""The split turned round, for generating chairs: how fast are the schemes in every context, how
+long do they take to a loss, and where do they end?
 
 Short runs measure seconds per step; whole ones, over several seeds, time to a loss and final loss.
 All lie where the pipeline puts them, so that those that are there are used.
@@ -24,7 +24,7 @@ STEPS = 24  # of a run that measures time
 
 
 def run() -> Report:
-    """Trains what is missing: 17 short runs and 9 whole ones."""
+    """Trains what is missing: 16 short runs and 9 whole ones."""
     content = campaign.config()
     short, whole = short_keys(content), whole_keys(content)
     folders = campaign.trained(content, [*short, *whole])

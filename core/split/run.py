@@ -204,8 +204,8 @@ def common_step(own: Snapshots, hello: Hello, leads: bool = False) -> int:
     if (mine if leads else theirs) and not common:
         back = "bring those of the edge back" if leads else "bring those of the cloud back"
         raise PeerError(
-            f"the edge has {_listed(theirs)}, the cloud {_listed(mine)} in {own.folder}: {back}, or "
-            "delete both to begin again"
+            f"the edge has {_listed(theirs)}, the cloud {_listed(mine)} in {own.folder}: {back}, "
+            "or delete both to begin again"
         )
     return common
 
