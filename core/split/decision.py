@@ -7,7 +7,7 @@ before the next change, r steps take
     t = (r − 1)·T* + T0 + (⌈r/(K+1)⌉ − 1)·max(0, T0 − (K+1)·T*)
 
 and the time to move the blocks that change sides. The slowest of the four goes on without a break
-as long as K + 1 steps of it last longer than the way of one step through all four; if not, the edge
+as long as K + 1 steps of it last longer than the way of one step through all four; if not, the front
 waits once every K + 1 steps. K = 0 gives r·T0, serial training.
 """
 

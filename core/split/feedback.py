@@ -1,12 +1,12 @@
 """Error feedback: what a codec loses is made good. A new form is one entry in FEEDBACKS.
 
-The edge, per step:   wanted = residual.add(features); encoded, decoded = codec.encode_decoded(...);
+The front, per step:  wanted = residual.add(features); encoded, decoded = codec.encode_decoded(...);
                       residual.keep(wanted, decoded); keep lost = decoded − features until the
                       gradient is there; then gradient = corrected(gradient, lost).
-The cloud, per step:  the same with `residual` around the gradient that it sends.
+The back, per step:   the same with `residual` around the gradient that it sends.
 
 What makes sense where:
-- `published` belongs to the uplink: E is the error of the features, and only they have a gradient
+- `published` belongs to the features: E is the error of the features, and only they have a gradient
   that comes back. The gradient itself went as float32 in the published system; a codec on the
   downlink changes the g in the formula, nothing else.
 - `residual` works in both directions, each with its own. It moves the error of a step into the next
