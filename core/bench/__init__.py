@@ -27,6 +27,8 @@ BENCHMARKS = {
     "wire": ("main",),
     "pipeline": ("main",),
     "cuts": ("main",),
+    "trace": ("main",),
+    "codec_accuracy": ("main",),
     "edge_memory": ("main",),
 }
 
