@@ -39,7 +39,7 @@ from core.split.messages import (
     tensor_of,
     with_tensor,
 )
-from core.split.network import block_count, input_of, make_part
+from core.split.network import block_count, frozen_count, input_of, make_part
 from core.split.pace import Pace
 from core.split.part import State, below, loss_of, under
 from core.split.wire import Frame
@@ -60,7 +60,7 @@ class Cloud:
         """snapshots: folder of this side's snapshots."""
         self._spec, self._channel = spec, channel
         self._snapshots = Snapshots(snapshots, spec.digest)
-        self._blocks = block_count(spec)
+        self._blocks, self._frozen = block_count(spec), frozen_count(spec)
         self._pace = Pace(spec["cloud"]["slowdown"])
         self._part = make_part(spec, range(0))
         scheme, decision = spec["scheme"], spec["scheme"]["decision"] or {}
@@ -125,7 +125,7 @@ class Cloud:
         with self._pace.work():
             labels = integers(frame, "labels")
             features = self._input(frame, labels)
-            features.requires_grad_(self._cut > 0)
+            features.requires_grad_(self._cut > self._frozen)
             loss, correct = loss_of(self._part.forward(features, frame.step), labels)
             torch.autograd.backward(loss)
             self._part.update(rate)

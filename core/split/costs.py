@@ -5,8 +5,8 @@ stands here, made from two device profiles (`Costs.from_profiles`) or from the p
 (`core.split.published`).
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -46,18 +46,32 @@ class CodecCosts:
 
     @classmethod
     def of_features(
-        cls, nbytes: ArrayLike, input_bytes: float, edge: "PerMib", cloud: "PerMib", mib: ArrayLike
+        cls,
+        nbytes: ArrayLike,
+        input_bytes: float,
+        edge: "PerMib",
+        cloud: "PerMib",
+        mib: ArrayLike,
+        frozen: int = 0,
     ) -> "CodecCosts":
         """nbytes: encoded features at each cut, shape (n+1,); the two ends are not looked at.
         input_bytes: the raw inputs of a batch; NaN where unknown.
         mib: MiB of the float32 features at each cut, which the seconds per MiB refer to.
+        frozen: first blocks that are not trained; no gradient comes down to a cut among them.
         """
-        size, encoded = (np.array(a, dtype=np.float64) for a in (mib, nbytes))
-        size[[0, -1]] = encoded[[0, -1]] = 0.0
-        up = encoded.copy()
+        size, up = (np.array(a, dtype=np.float64) for a in (mib, nbytes))
+        size[[0, -1]] = up[[0, -1]] = 0.0
+        returned, down = size.copy(), up.copy()
+        returned[: frozen + 1] = down[: frozen + 1] = 0.0
         up[0] = input_bytes
-        seconds = (edge.encode_s, edge.decode_s, cloud.encode_s, cloud.decode_s)
-        return cls(up, encoded, *(size * each for each in seconds))
+        return cls(
+            uplink_bytes=up,
+            downlink_bytes=down,
+            edge_encode_s=size * edge.encode_s,
+            edge_decode_s=returned * edge.decode_s,
+            cloud_encode_s=returned * cloud.encode_s,
+            cloud_decode_s=size * cloud.decode_s,
+        )
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,13 @@ class Costs:
             known = ", ".join(self.codecs)
             raise ValueError(f"no costs of codec {name!r}; known: {known}") from None
 
+    def without(self, cuts: Sequence[int]) -> "Costs":
+        """The same with these cuts unknown, so that they are no candidates. An end stays: nothing
+        is sent at n, and raw inputs at 0."""
+        edge = self.edge_s.copy()
+        edge[[cut for cut in cuts if 0 < cut < self.blocks]] = np.nan
+        return replace(self, edge_s=edge)
+
     def moved_bytes(self, before: int, after: int) -> float:
         """Bytes of the blocks that change sides between two cuts."""
         return float(self.block_bytes[min(before, after) : max(before, after)].sum())
@@ -125,6 +146,7 @@ class Costs:
         codecs: Iterable[str],
         input_bytes: float,
         encoded_bytes: EncodedBytes = wire_bytes,
+        decoded: Collection[str] = (),
     ) -> "Costs":
         """Costs from the profiles of two devices, as `core.split.profile` writes them.
 
@@ -133,6 +155,7 @@ class Costs:
         codecs: names; both profiles must have timed them.
         input_bytes: the raw inputs of a batch as they are uploaded (uint8 images, int tokens).
         encoded_bytes: (codec, shape) → bytes on the wire.
+        decoded: codecs whose features the edge decodes too, as error feedback needs.
         Raises DataError for profiles that lack something, or are not of the same network.
         """
         shapes = _same_network(edge, cloud)
@@ -140,12 +163,16 @@ class Costs:
         above = _seconds(cloud, "forward_s", "cloud") + _seconds(cloud, "backward_s", "cloud")
         replay = _up_to(forward)
         replay[-1] = 0.0  # all-edge: nothing waits for a gradient
+        frozen = int(_entry(edge, "frozen", "edge"))
+        replay[: frozen + 1] = 0.0  # nothing to train: nothing is replayed
         mib = [np.prod(s) * FLOAT32 / MIB for s in shapes]
         costs = {}
         for name in codecs:
             nbytes = [encoded_bytes(name, s) for s in shapes]
-            sides = (_per_mib(edge, name, "edge"), _per_mib(cloud, name, "cloud"))
-            costs[name] = CodecCosts.of_features(nbytes, input_bytes, *sides, mib)
+            ours, theirs = _per_mib(edge, name, "edge"), _per_mib(cloud, name, "cloud")
+            if name in decoded:
+                ours = PerMib(ours.encode_s + ours.decode_s, ours.decode_s)
+            costs[name] = CodecCosts.of_features(nbytes, input_bytes, ours, theirs, mib, frozen)
         return cls(
             edge_s=_up_to(forward + backward),
             edge_replay_s=_up_to(forward + backward) + replay,
@@ -163,7 +190,7 @@ def _up_to(parts: Floats) -> Floats:
 
 def _same_network(edge: dict[str, Any], cloud: dict[str, Any]) -> list[tuple[int, ...]]:
     """The feature shapes, which both profiles must share."""
-    for key in ("blocks", "batch", "feature_shapes"):
+    for key in ("blocks", "batch", "feature_shapes", "frozen"):
         if _entry(edge, key, "edge") != _entry(cloud, key, "cloud"):
             raise DataError(
                 f"the profiles of edge and cloud differ in {key}: they are not of the same network "

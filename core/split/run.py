@@ -5,11 +5,12 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from core import machine, results
@@ -25,11 +26,12 @@ from core.split.channel import Channel, Hello, SessionLost
 from core.split.client import connect
 from core.split.cloud import Cloud
 from core.split.contexts import Context
-from core.split.costs import Costs
+from core.split.costs import FLOAT32, Costs
 from core.split.edge import PARTY, Edge
 from core.split.estimator import Estimator
+from core.split.feedback import feedback
 from core.split.iterations import IterationLog
-from core.split.network import block_count
+from core.split.network import block_count, input_of
 from core.split.peers import Report, kept_cloud, kept_link
 from core.split.server import Expected, Server
 from core.split.window import Limits
@@ -154,9 +156,23 @@ def costs_of(spec: RunSpec) -> Costs:
     edge, cloud = (profile.load(Path(spec["profile"][side])) for side in ("edge", "cloud"))
     for side, found in (("edge", edge), ("cloud", cloud)):
         found["slowdown"] = spec[side]["slowdown"]
-    return Costs.from_profiles(
-        edge, cloud, dict.fromkeys(names), profile.input_bytes(spec), codec.encoded_bytes
+    kept = feedback(scheme["feedback"])
+    lossy = [name for name in dict.fromkeys(names) if not codec.make(name).lossless]
+    costs = Costs.from_profiles(
+        edge,
+        cloud,
+        dict.fromkeys(names),
+        profile.input_bytes(spec),
+        decoded=lossy if kept.corrects or kept.carries else (),
     )
+    largest = [_largest_mib(spec, shape[1:]) for shape in edge["feature_shapes"]]
+    return costs.without([cut for cut, mib in enumerate(largest) if mib > codec.LIMIT_MIB])
+
+
+def _largest_mib(spec: RunSpec, shape: Sequence[int]) -> float:
+    """MiB of the features of the largest batch, of training or tests, as float32."""
+    samples = max(spec["training"]["batch"], spec["training"]["test_batch"])
+    return float(samples * np.prod(shape) * FLOAT32 / 2**20)
 
 
 def _train(
@@ -212,6 +228,15 @@ def _check_data(spec: RunSpec, train: Any) -> None:
             f"training.batch = {batch}: {spec['data']['name']} has only {len(train.labels)} "
             "training samples"
         )
+    cut = spec["scheme"]["cut"]
+    if cut is not None and cut < block_count(spec):
+        mib = _largest_mib(spec, input_of(spec, cut)[0])
+        if mib > codec.LIMIT_MIB:
+            raise ConfigError(
+                f"scheme.cut = {cut}: features of a batch take {mib:.0f} MiB, at most "
+                f"{codec.LIMIT_MIB:.0f} are sent; choose another cut, or a smaller training.batch "
+                "or training.test_batch"
+            )
     if classes != len(train.classes):
         raise ConfigError(
             f"data.classes = {classes}: {spec['data']['name']} in {spec['data']['folder']} has "

@@ -137,7 +137,7 @@ def write(
 def make_profile(path: Path, slower: float = 1.0, **changes: Any) -> Path:
     """Write a profile of a network of three blocks."""
     content: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "blocks": 3,
         "batch": 32,
         "model": "mobilenet_v3_large",
