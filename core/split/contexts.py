@@ -42,8 +42,8 @@ _KEYS = {
 class Context:
     """A network condition. up and down are None where nothing is emulated.
 
-    trace: as in the file, paths absolute, each with the sha256 of its file (`up_sha256`); None where
-        the rates are constant.
+    trace: as in the file, paths absolute, each with the sha256 of its file (`up_sha256`); None
+        where the rates are constant.
     """
 
     name: str

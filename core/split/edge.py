@@ -128,7 +128,8 @@ class Edge:
         else:
             self._begin()
         if self.progress.epoch < self._training["epochs"]:
-            self.progress.legs.append(self._origin | {"from_step": self._done()})
+            leg = {"from_step": self._done(), "began_unix": time.time()}
+            self.progress.legs.append(self._origin | leg)
 
     def _begin(self) -> None:
         """From the first step, with the first choice of cut and codecs."""

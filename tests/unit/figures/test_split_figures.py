@@ -246,6 +246,8 @@ def test_asked_rates_of_an_interrupted_run_are_not_known(tmp_path: Path) -> None
     entry, (folder,) = decision(tmp_path)
     path = folder / "result.json"
     result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"link": {"began_unix": 2000.0}}))  # started again
+    assert link_seconds(read_split_run(folder), np.array([1.0])) is None
     path.write_text(json.dumps(result | {"legs": [{}, {}]}))
     assert link_seconds(read_split_run(folder), np.array([1.0])) is None
     figure, table = drawn(entry, [folder])
