@@ -71,7 +71,7 @@ class Context:
         read = read_mahimahi if self.trace["kind"] == "mahimahi" else read_csv
         for key in ("up", "down"):
             file = Path(self.trace[key])
-            if not file.is_file() or digest(file) != self.trace[f"{key}_sha256"]:
+            if not file.is_file() or digest(file) != self.trace.get(f"{key}_sha256"):
                 raise DataError(
                     f"trace {file} is not the file that the spec was written with; put "
                     "it back, or let Snakemake write the spec again"
