@@ -83,6 +83,19 @@ class PerMib:
 
 
 @dataclass(frozen=True)
+class Load:
+    """How many times as long as its profile says a side takes: where both sides compute (both), and
+    where it alone does (alone). Two sides on one machine slow each other down."""
+
+    both: float = 1.0
+    alone: float = 1.0
+
+    def by_cut(self, blocks: int) -> Floats:
+        """Shape (n+1,)."""
+        return np.array([self.alone, *[self.both] * (blocks - 1), self.alone])
+
+
+@dataclass(frozen=True)
 class Costs:
     """A network of n blocks on two devices, by cut: blocks [0, c) on the edge, [c, n) in the cloud.
 
@@ -126,6 +139,27 @@ class Costs:
         except KeyError:
             known = ", ".join(self.codecs)
             raise ValueError(f"no costs of codec {name!r}; known: {known}") from None
+
+    def loaded(self, edge: "Load", cloud: "Load") -> "Costs":
+        """The same with the seconds of each side multiplied by its load."""
+        ours, theirs = (load.by_cut(self.blocks) for load in (edge, cloud))
+        codecs = {
+            name: replace(
+                codec,
+                edge_encode_s=codec.edge_encode_s * ours,
+                edge_decode_s=codec.edge_decode_s * ours,
+                cloud_encode_s=codec.cloud_encode_s * theirs,
+                cloud_decode_s=codec.cloud_decode_s * theirs,
+            )
+            for name, codec in self.codecs.items()
+        }
+        return replace(
+            self,
+            edge_s=self.edge_s * ours,
+            edge_replay_s=self.edge_replay_s * ours,
+            cloud_s=self.cloud_s * theirs,
+            codecs=codecs,
+        )
 
     def without(self, cuts: Sequence[int]) -> "Costs":
         """The same with these cuts unknown, so that they are no candidates. An end stays: nothing

@@ -266,6 +266,8 @@ class Edge:
         """A step is done: its gradient was applied."""
         self.progress.current["loss"] += row["loss"]
         self.progress.current["correct"] += row["correct"]
+        if self._engine is not None:
+            self._engine.observe(row["edge_s"], row["cloud_s"])
         own = {"epoch": self.progress.epoch + 1, "seconds": round(self._now(), 6)}
         self._iterations.append(row | own)
 

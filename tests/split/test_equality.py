@@ -105,6 +105,9 @@ class Script:
     def __init__(self, choices: dict[int, Choice]) -> None:
         self._choices = choices
 
+    def observe(self, edge_s: float, cloud_s: float) -> None:
+        """It knows what it wants."""
+
     def due(self, step: int) -> bool:
         return step in self._choices
 
