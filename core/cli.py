@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _profile(verbs.add_parser("profile", help="measure what each tensor costs on this device"))
     _run(verbs.add_parser("run", help="train one run from its spec; goes on if it was stopped"))
     _split(verbs.add_parser("split", help="train between an edge and a cloud, side by side"))
+    _devices(verbs.add_parser("devices", help="boards over SSH: check, prepare, run there, stop"))
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
     return parser
@@ -113,6 +114,13 @@ def _split(parser: argparse.ArgumentParser) -> None:
     from core.split import cli
 
     parser.description = "One side of a run of split training by hand, and what belongs to it."
+    cli.add_arguments(parser)
+
+
+def _devices(parser: argparse.ArgumentParser) -> None:
+    from core.devices import cli
+
+    parser.description = "Boards over SSH. Where they are is in config/hosts.yaml."
     cli.add_arguments(parser)
 
 

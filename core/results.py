@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,10 @@ def provenance(spec: RunSpec) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of the code, with `+` when files differ from it; None outside a checkout."""
+    """The git commit of the code, with `+` when files differ from it; None outside a checkout. On a
+    board, that of the host which sent the code."""
+    if sent := os.environ.get("CORE_COMMIT"):
+        return sent
     try:
         name = _git("rev-parse", "HEAD")
         return name + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
