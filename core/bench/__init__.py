@@ -30,6 +30,7 @@ BENCHMARKS = {
     "trace": ("main",),
     "codec_accuracy": ("main",),
     "edge_memory": ("main",),
+    "dispatch": ("main",),
 }
 
 

@@ -24,7 +24,7 @@ KEEPALIVE_S = 5
 SILENCE_S = 20.0  # without any answer, a connection is given up
 ANSWER = 16 << 20  # bytes of one line
 WINDOW = 16 << 20  # bytes under way: long links need room
-PACKET = 1 << 15
+PACKET = 1 << 17  # bytes; smaller ones take half as long again
 
 Progress = Callable[[int], None]
 
@@ -170,6 +170,9 @@ class Connection:
                     there.write(block)
                     if progress:
                         progress(len(block))
+        # Answers to writes that are not waited for tell nothing; what arrived does.
+        if self.size(path) != source.stat().st_size:
+            raise BoardError(_not_written(self.host, path))
 
     def get(self, path: str, target: Path, size: int, progress: Progress | None = None) -> None:
         """Fetch a file; what is there of it already is not fetched again. Raises LostError."""
@@ -224,6 +227,13 @@ class Connection:
             at += "/"
 
 
+def _not_written(host: Host, path: str) -> str:
+    return (
+        f"{host.name}: {path} could not be written; is the disk full? (`core devices check`, "
+        "`core devices clean`)"
+    )
+
+
 @contextlib.contextmanager
 def _lost(host: Host, path: str = "") -> Iterator[None]:
     """A broken connection is LostError; errors of the board's disk are BoardError."""
@@ -238,10 +248,7 @@ def _lost(host: Host, path: str = "") -> Iterator[None]:
         raise LostError(f"{host.name} has stopped answering") from None
     except BROKEN as error:
         if str(error) == "Failure":  # all that SFTP says of a full disk
-            raise BoardError(
-                f"{host.name}: a file could not be written; is its disk full? "
-                "(`core devices check`, `core devices clean`)"
-            ) from None
+            raise BoardError(_not_written(host, path)) from None
         raise LostError(f"{host.name}: {error or type(error).__name__}") from None
 
 
@@ -262,6 +269,7 @@ def _connect(host: Host, hop: Connection | None) -> paramiko.SSHClient:
             banner_timeout=CONNECT_S,
             auth_timeout=CONNECT_S,
             sock=hop.channel((host.host, host.port)) if hop else None,
+            transport_factory=_transport,
         )
     except paramiko.BadHostKeyException as error:
         raise LoginError(
@@ -285,6 +293,14 @@ def _connect(host: Host, hop: Connection | None) -> paramiko.SSHClient:
     assert transport is not None
     transport.set_keepalive(KEEPALIVE_S)
     return client
+
+
+def _transport(*words: Any, **options: Any) -> paramiko.Transport:
+    """AES-GCM first, which authenticates by itself: half as fast again as with a hash beside it."""
+    transport = paramiko.Transport(*words, **options)
+    allowed = transport.get_security_options()
+    allowed.ciphers = sorted(allowed.ciphers, key=lambda name: "gcm" not in name)
+    return transport
 
 
 class _Refuse(paramiko.MissingHostKeyPolicy):

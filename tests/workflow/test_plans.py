@@ -158,7 +158,7 @@ def test_a_device_out_of_reach_ends_the_workflow_before_anything_runs(
 ) -> None:
     ended = snakemake("figures/fig15a.pdf", PAPER, "--config", "device=jetson_tx2")
     assert ended.returncode != 0
-    assert "device = 'jetson_tx2': runs cannot be sent to a device yet" in ended.stdout
+    assert "device = 'jetson_tx2': write into config/hosts.yaml where it is" in ended.stdout
     assert "On the device itself, use `--config device=local`" in ended.stdout
     assert not (tmp_path / "results").exists()
 
