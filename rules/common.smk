@@ -62,12 +62,16 @@ onstart:
             "config/hosts.example.yaml (docs/devices.md). On the device itself, use "
             "`--config device=local`; to see the plan, add `-n`."
         )
-    for side in ("edge", "cloud"):
-        if config["split"][side]["device"] != "local":
-            raise WorkflowError(
-                f"split.{side}.device = {config['split'][side]['device']!r}: both sides run here "
-                "yet. On two machines, start each by hand: docs/split.md; to see the plan, add `-n`."
-            )
+    if config["split"]["edge"]["device"] not in ("local", *BOARDS):
+        raise WorkflowError(
+            f"split.edge.device = {config['split']['edge']['device']!r}: write into "
+            "config/hosts.yaml where it is (docs/devices.md); to see the plan, add `-n`."
+        )
+    if config["split"]["cloud"]["device"] != "local":
+        raise WorkflowError(
+            f"split.cloud.device = {config['split']['cloud']['device']!r}: the cloud runs here. "
+            "Elsewhere, start it by hand: docs/split.md; to see the plan, add `-n`."
+        )
 
 
 def one_line(content):

@@ -30,7 +30,7 @@ rule split_profile:
     message:
         "Profiling the blocks of {wildcards.split_task} on the {wildcards.side}."
     shell:
-        '"$ENVS_RUN" main python -m core --log {log} split profile {input.spec}'
+        '"$ENVS_ON" {wildcards.device} main --log {log} split profile {input.spec}'
         " --side {wildcards.side} --repeats {params.repeats} --out {output.profile}"
 
 
@@ -66,7 +66,7 @@ rule split_run:
     message:
         "Training {wildcards.split_run} of {wildcards.split_task} in context {wildcards.context}."
     shell:
-        '"$ENVS_RUN" main python -m core --log {log} run {input.spec} --out {params.folder}'
+        '"$ENVS_ON" {wildcards.device} main --log {log} run {input.spec} --out {params.folder}'
 
 
 rule split_figure:

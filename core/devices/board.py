@@ -42,6 +42,7 @@ LOG_CHUNK = 64 << 10  # of the log in one line
 def facts(root: Path, ask: Answer) -> Answer:
     """What the board is, and what runs there. ask: nothing."""
     root.mkdir(parents=True, exist_ok=True)
+    root.chmod(0o700)  # certificates and data of runs are nobody else's
     probe = root / f".probe-{os.getpid()}"
     probe.write_bytes(bytes(4096))  # says whether anything can be written here
     probe.unlink()
@@ -61,7 +62,7 @@ def facts(root: Path, ask: Answer) -> Answer:
 
 def missing(root: Path, ask: Answer) -> Answer:
     """Which of these files are not in the store, and how many bytes of each are. ask: files."""
-    (root / "store").mkdir(parents=True, exist_ok=True)
+    (root / "store").mkdir(mode=0o700, parents=True, exist_ok=True)
     found = []
     for sha in ask["files"]:
         if not _stored(root, sha).exists():
@@ -306,6 +307,7 @@ def _place(root: Path, top: Path, wanted: list[list[str]], owned: str = "") -> N
             os.link(stored, fresh)
         else:  # a run writes into it
             shutil.copyfile(stored, fresh)
+            fresh.chmod(0o600)
         os.utime(fresh)  # `clean` goes by what was used last
         fresh.replace(target)
         fresh.unlink() if fresh.exists() else None  # both were links to one file: nothing replaced

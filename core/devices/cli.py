@@ -100,6 +100,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "--patience", type=float, default=600.0, help="seconds that a silent board is waited for"
     )
     parser.add_argument(
+        "--here", metavar="ADDRESS", help="of this host, at which an edge there finds the cloud"
+    )
+    parser.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="COMMAND", help="as after `python -m core`"
     )
 
@@ -107,11 +110,16 @@ def _run(parser: argparse.ArgumentParser) -> None:
         from core.devices.backoff import Backoff
         from core.devices.dispatch import carry
         from core.devices.job import Job
+        from core.devices.split import carry_edge, has_cloud
 
         words = args.words[1:] if args.words[:1] == ["--"] else args.words
         board, job = host(args.name, args.hosts), Job.of(words, args.environment)
         try:
-            carry(board, job, Backoff(patience=args.patience))
+            backoff = Backoff(patience=args.patience)
+            if has_cloud(job):
+                carry_edge(board, job, backoff, args.here)
+            else:
+                carry(board, job, backoff)
         except KeyboardInterrupt:
             log.warning(
                 "%s goes on on %s; the same command finds it again, `core devices stop %s` ends it",

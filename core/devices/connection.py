@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shlex
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,15 @@ class Connection:
         transport = self._client.get_transport()
         assert transport is not None
         return transport.open_channel("direct-tcpip", address, ("127.0.0.1", 0), timeout=CONNECT_S)
+
+    @property
+    def here(self) -> str:
+        """Address of this host, as the board sees it where nothing translates addresses."""
+        transport = self._client.get_transport()
+        assert transport is not None
+        sock = transport.sock
+        assert isinstance(sock, socket.socket)  # not where a host in between stands
+        return str(sock.getsockname()[0])
 
     # The program on the board.
 

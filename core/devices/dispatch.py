@@ -170,7 +170,7 @@ def _command(host: Host, job: Job) -> list[str]:
         *python,
         "-m",
         "core",
-        *job.words,
+        *(job.there or job.words),
     ]
 
 

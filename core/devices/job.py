@@ -27,6 +27,10 @@ CODE = (
 )
 
 
+# Beside a run of split training, and not the edge's.
+_OF_THE_CLOUD = ("cloud", "certificates", "spec.yaml", "port")
+
+
 @dataclass(frozen=True)
 class Sent:
     """A file: where it is here, its path there, and whether the run there may write into it."""
@@ -55,6 +59,8 @@ class Job:
     environment: str
     spec: Path | None = None
     out: Path | None = None
+    there: tuple[str, ...] | None = None  # the words on the board, where they differ
+    secrets: tuple[Path, ...] = ()  # files that only the run may read
 
     @classmethod
     def of(cls, words: Sequence[str], environment: str) -> "Job":
@@ -98,18 +104,26 @@ class Job:
         spec = RunSpec.load(self.spec)
         for folder in (spec["data"]["folder"], spec["model"]["weights"]):
             yield from _folder(folder) if folder else ()
+        for path in self.secrets:
+            yield Sent.of(path, str(path), "copy")
         profiles = spec["profile"]
         for path in map(Path, profiles.values() if isinstance(profiles, dict) else [profiles]):
             if path != self.out and path.exists():
                 yield Sent.of(path, str(path))
 
     def snapshots(self) -> Iterator[Sent]:
-        """Those that lie here: of a run that began elsewhere, or on a board that died."""
-        if self.out is not None:
-            folder = run_folder.snapshots(self.out)
-            for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-                if path.is_file() and not path.name.startswith("."):
-                    yield Sent.of(path, str(path), "copy")
+        """Those that lie here: of a run that began elsewhere, or on a board that died. Of split
+        training, those of the edge."""
+        if self.out is None:
+            return
+        folder = run_folder.snapshots(self.out)
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            if (
+                path.relative_to(folder).parts[0] not in _OF_THE_CLOUD
+                and path.is_file()
+                and not path.name.startswith(".")
+            ):
+                yield Sent.of(path, str(path), "copy")
 
 
 def name_of(what: str) -> str:

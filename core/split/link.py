@@ -337,8 +337,9 @@ class Link:
     the context emulates nothing there is no process, and `link.port` is the target's.
     """
 
-    def __init__(self, context: Context, target_port: int) -> None:
-        self._context, self._target = context, target_port
+    def __init__(self, context: Context, target_port: int, listen: str = LOOPBACK) -> None:
+        """listen: address at which it waits for the edge."""
+        self._context, self._target, self._listen = context, target_port, listen
         self._process: subprocess.Popen[str] | None = None
         self.port = target_port
 
@@ -353,7 +354,7 @@ class Link:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", __spec__.name),
-                *("--listen", f"{LOOPBACK}:{port}", "--to", f"{LOOPBACK}:{self._target}"),
+                *("--listen", f"{self._listen}:{port}", "--to", f"{LOOPBACK}:{self._target}"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
