@@ -51,7 +51,7 @@ def costs(blocks: int) -> Costs:
     mib = 0.5 ** np.arange(blocks + 1)
     codecs = {
         name: CodecCosts.of_features(mib * share * 2**20, 5e4, *[PerMib(0, 0)] * 2, mib)
-        for name, share in (("int8", 0.25), ("none", 1.0))
+        for name, share in (("int8_channel", 0.25), ("none", 1.0))
     }
     return Costs(seconds, 1.3 * seconds, seconds[::-1].copy(), codecs, np.full(blocks, 1e5))
 
@@ -79,13 +79,13 @@ def test_hindsight_runs_the_fixed_cuts_that_are_fastest_on_the_trace_and_both_en
     link = SimulatedLink.of(Context.of(trace._spec(content, ours)["context"]))
 
     def seconds(cut: int, uplink: str) -> float:
-        return simulate(each, link, Scheme(Choice(cut, uplink, "none"), 3), 100).seconds
+        return simulate(each, link, Scheme(Choice(cut, uplink, "none"), 3), 160).seconds
 
-    everywhere = sorted(seconds(c, u) for c in range(1, blocks) for u in ("int8", "none"))
+    everywhere = sorted(seconds(c, u) for c in range(1, blocks) for u in ("int8_channel", "none"))
     inner = [key for name, key in found.items() if name.startswith("cut ")]
     chosen = sorted(seconds(dict(k.options)["cut"], dict(k.options)["uplink"]) for k in inner)
     assert chosen == pytest.approx(everywhere[: trace.RUN_UP])
     assert {key.scheme for key in inner} == {"compressed"}
     assert found["all_cloud"] == replace(ours, scheme="all_cloud")
     assert found["all_edge"].context == split.NO_CONTEXT
-    assert all(dict(key.options)["steps"] == 100 for key in found.values())
+    assert all(dict(key.options)["steps"] == 160 for key in found.values())
