@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from core.devices.connection import Connection, LostError
+from core.devices.dispatch import MADE
 from core.devices.hosts import Host
 from core.errors import UnreachableError
 
@@ -57,7 +58,11 @@ def _packages(there: Connection, host: Host) -> Lines:
         yield "packages", ", ".join(there.words(host.python, _VERSIONS.format(names=PACKAGES)))
         return
     folder = f"{host.folder.rstrip('/')}/checkout/.envs".removeprefix("~/")
-    made = [e for e in ENVIRONMENTS if there.size(f"{folder}/{e}/.made") is not None]
+    made = [
+        name
+        for name in ENVIRONMENTS
+        if any(there.size(f"{folder}/{name}/{mark}") is not None for mark in MADE)
+    ]
     yield "environments", ", ".join(made) or f"none; core devices prepare {host.name} makes them"
 
 

@@ -41,6 +41,7 @@ HEARTBEAT_S = 120.0
 SNAPSHOT_S = 600.0
 CLOCK_S = 86_400.0  # off by more, certificates and dates of results are wrong
 ROOM = 64 << 20  # bytes beside the files
+MADE = (".made", "conda-meta")  # of a whole environment: by envs/run, by hand
 LAST = "result.json"  # what says that a folder is whole
 
 
@@ -106,7 +107,7 @@ def _carry(there: Connection, job: Job, watched: Watched) -> None:
         if state["state"] == "running":
             if not watched.seen:
                 log.info("%s runs on %s already; watching it", job.title, there.host.name)
-        elif not (ours and state["state"] == "ended" and (watched.seen or not state["exit_code"])):
+        elif not (ours and state["state"] == "ended" and _counts(state, job, watched)):
             _begin(there, job, watched, state["state"])
         watched.seen = True
         ended = _follow(there, job, watched)
@@ -116,6 +117,12 @@ def _carry(there: Connection, job: Job, watched: Watched) -> None:
     _check_end(there.host, job, watched, ended["exit_code"])
     if job.out is not None:
         _fetch(there, job.out, job.out)
+
+
+def _counts(state: dict[str, Any], job: Job, watched: Watched) -> bool:
+    """Whether an end is that of this attempt, or a success that needs no other. Environments are
+    looked at every time: their lists change."""
+    return watched.seen or (job.spec is not None and state["exit_code"] == 0)
 
 
 _WORDS = {
@@ -161,8 +168,10 @@ def _begin(there: Connection, job: Job, watched: Watched, before: str) -> None:
 
 def _command(host: Host, job: Job) -> list[str]:
     if job.spec is None:
-        return ["@checkout/envs/run", job.environment]
-    python = [host.python] if host.python else ["@checkout/envs/run", job.environment, "python"]
+        return ["bash", "@checkout/envs/run", job.environment]
+    python = (
+        [host.python] if host.python else ["bash", "@checkout/envs/run", job.environment, "python"]
+    )
     commit = results.commit()
     return [
         "env",
@@ -201,8 +210,8 @@ def _check(host: Host, facts: dict[str, Any], needed: int) -> None:
 
 def _check_environment(there: Connection, job: Job) -> None:
     host = there.host
-    made = f"{host.folder.rstrip('/')}/checkout/.envs/{job.environment}/.made".removeprefix("~/")
-    if there.size(made) is None:
+    folder = f"{host.folder.rstrip('/')}/checkout/.envs/{job.environment}".removeprefix("~/")
+    if all(there.size(f"{folder}/{mark}") is None for mark in MADE):
         raise MissingPackageError(
             f"{host.name} has no environment {job.environment!r}; make it first (core devices "
             f"prepare {host.name} --environment {job.environment}), or name an interpreter that "

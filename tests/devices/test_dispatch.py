@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from core.devices import dispatch
 from core.devices.backoff import Backoff
 from core.devices.board import _sha256
+from core.devices.check import check
 from core.devices.connection import Connection
 from core.devices.dispatch import carry
 from core.devices.hosts import Host, host
@@ -309,3 +310,23 @@ def test_a_run_that_fails_there_again_and_again_is_not_started_for_ever(
     meanwhile(kill)
     with pytest.raises(BoardError, match="0 times in a row; look at the board"):
         carry(board, job_of(spec), QUICK)
+
+
+@pytest.mark.slow
+def test_an_environment_on_the_board_is_prepared_and_used(sshd, here, task, caplog):
+    board = host(NAME, sshd.hosts(here, python=None))
+    with caplog.at_level(logging.INFO, "core"):
+        # Made by hand, as docs/install.md says of conda: envs/run takes it as it is.
+        made = here / "board/checkout/.envs/main"
+        (made / "conda-meta").mkdir(parents=True)
+        for name in ("bin", "lib", "pyvenv.cfg"):
+            (made / name).symlink_to(Path(sys.prefix) / name)
+        for _ in range(2):
+            carry(board, Job((), "main"), QUICK)
+        assert sum("environment main runs on" in r.message for r in caplog.records) == 2
+        spec = task()
+        carry(board, job_of(spec), QUICK)
+    assert_as_here(here, spec)
+    assert dict(check(board))["environments"] == "main"
+    log_of_run = (here / "board/jobs" / job_of(spec).name / "log").read_text()
+    assert "epoch 3/3" in log_of_run
