@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _run(verbs.add_parser("run", help="train one run from its spec; goes on if it was stopped"))
     _split(verbs.add_parser("split", help="train between an edge and a cloud, side by side"))
     _devices(verbs.add_parser("devices", help="boards over SSH: check, prepare, run there, stop"))
+    _plan(verbs.add_parser("plan", help="what figures still need, on which device, for how long"))
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
     return parser
@@ -122,6 +123,18 @@ def _devices(parser: argparse.ArgumentParser) -> None:
 
     parser.description = "Boards over SSH. Where they are is in config/hosts.yaml."
     cli.add_arguments(parser)
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    from core.planning import cli
+
+    parser.description = (
+        "Every run that these figures still need, its device and hours to go, and where the hours "
+        "come from: its own finished epochs, finished runs like it, the profile of its device, or "
+        "the paper. Nothing is run."
+    )
+    cli.add_arguments(parser)
+    parser.set_defaults(command=cli.main)
 
 
 def _figure(parser: argparse.ArgumentParser) -> None:
