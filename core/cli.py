@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _split(verbs.add_parser("split", help="train between an edge and a cloud, side by side"))
     _devices(verbs.add_parser("devices", help="boards over SSH: check, prepare, run there, stop"))
     _plan(verbs.add_parser("plan", help="what figures still need, on which device, for how long"))
+    _claims(verbs.add_parser("claims", help="the papers' statements beside what was measured here"))
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
     return parser
@@ -132,6 +133,17 @@ def _plan(parser: argparse.ArgumentParser) -> None:
         "Every run that these figures still need, its device and hours to go, and where the hours "
         "come from: its own finished epochs, finished runs like it, the profile of its device, or "
         "the paper. Nothing is run."
+    )
+    cli.add_arguments(parser)
+    parser.set_defaults(command=cli.main)
+
+
+def _claims(parser: argparse.ArgumentParser) -> None:
+    from core.claims import cli
+
+    parser.description = (
+        "Each published statement of config/claims.yaml, what finished runs say of it, and a "
+        "verdict. Reads what is there; nothing is run."
     )
     cli.add_arguments(parser)
     parser.set_defaults(command=cli.main)

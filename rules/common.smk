@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
 
 # `core` is found beside the Snakefile, so that a Snakemake of the user's own works as well.
@@ -56,7 +57,8 @@ wildcard_constraints:
 
 
 onstart:
-    if config["device"] not in ("local", *BOARDS):
+    # `published` names a board for each figure; a job whose board is nowhere says so.
+    if config["device"] not in ("local", "published", *BOARDS):
         raise WorkflowError(
             f"device = {config['device']!r}: write into config/hosts.yaml where it is, as in "
             "config/hosts.example.yaml (docs/devices.md). On the device itself, use "
