@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _devices(verbs.add_parser("devices", help="boards over SSH: check, prepare, run there, stop"))
     _plan(verbs.add_parser("plan", help="what figures still need, on which device, for how long"))
     _claims(verbs.add_parser("claims", help="the papers' statements beside what was measured here"))
+    _report(verbs.add_parser("report", help="one page of figures, claims and runs (HTML)"))
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
     return parser
@@ -147,6 +148,17 @@ def _claims(parser: argparse.ArgumentParser) -> None:
     )
     cli.add_arguments(parser)
     parser.set_defaults(command=cli.main)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    from core.report import cli
+
+    parser.description = (
+        "Figures with the claims about them, every claim's verdict, and every run with where it "
+        "came from: one HTML file that needs no network. Reads what is there; nothing is run."
+    )
+    cli.add_arguments(parser)
+    parser.set_defaults(command=cli.command)
 
 
 def _figure(parser: argparse.ArgumentParser) -> None:

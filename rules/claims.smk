@@ -1,5 +1,5 @@
-# The papers' statements beside what was measured. Reads the results that are there: it has no inputs,
-# so that nothing is trained for it, and is made anew each time.
+# The papers' statements beside what was measured, and the page about everything. Both read the
+# results that are there and have none as inputs, so that nothing is trained for them.
 
 
 rule claims_config:
@@ -13,6 +13,20 @@ rule claims_config:
         "Writing the configuration of the claims."
     run:
         Path(output.config).write_text(yaml.safe_dump(json.loads(params.config)))
+
+
+rule report:
+    input:
+        config="results/claims.config.yaml",
+    output:
+        page="results/report.html",
+    log:
+        "logs/report.log",
+    message:
+        "Writing one page of figures, claims and runs."
+    shell:
+        '"$ENVS_RUN" main python -m core --log {log} report'
+        " --configfile {input.config} --out {output.page}"
 
 
 rule claims:

@@ -4,9 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from core.claims.book import BOOK, read_book
-from core.claims.table import counts, markdown, row, write
-from core.planning.configuration import read
+from core.planning.configuration import PROJECT, read
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +12,12 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's arguments."""
     add = parser.add_argument
-    add("--book", type=Path, default=BOOK, help="the claims (default: config/claims.yaml)")
+    add(
+        "--book",
+        type=Path,
+        default=PROJECT / "config/claims.yaml",
+        help="the claims (default: config/claims.yaml)",
+    )
     add("--configfile", nargs="+", action="extend", default=[], type=Path, help="as of Snakemake")
     add("--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="likewise")
     add("--out", type=Path, help="write OUT.csv, OUT.json and OUT.md instead of printing")
@@ -22,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print or write the table."""
+    from core.claims.book import read_book  # late: the other environment has no pandas
+    from core.claims.table import counts, markdown, row, write
+
     rows = [row(claim) for claim in read_book(read(args.configfile, args.config), args.book)]
     if args.out is None:
         print(markdown(rows))

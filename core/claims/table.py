@@ -39,6 +39,7 @@ def row(claim: Claim) -> Row:
     entry = claim.entry
     return {
         "claim": claim.name,
+        "figure": entry["figure"],
         "statement": entry["statement"],
         "source": entry["source"],
         "metric": claim.metric.title,

@@ -14,7 +14,7 @@ from core import config as settings
 from core.elastic.schemes import SCHEMES
 from core.elastic.timing import Tensor, Timing
 from core.errors import ConfigError
-from core.planning import cli
+from core.planning import plan
 from core.planning.configuration import PROJECT, read
 from core.planning.estimate import estimate, seconds
 from core.planning.jobs import figures_of, missing_fetches, planned
@@ -190,16 +190,16 @@ def test_an_archive_that_several_data_sets_share_is_counted_once(tmp_path: Path)
 
 def test_estimates_are_held_against_what_runs_took(profiled, capsys):
     run = profiled()["full"]
-    cli._record([run], {run.folder: estimate(run)})
-    kept = json.loads(cli.RECORD.read_text())
-    assert cli.checked(kept) == "no run that was planned has finished yet"
+    plan._record([run], {run.folder: estimate(run)})
+    kept = json.loads(plan.RECORD.read_text())
+    assert plan.checked(kept) == "no run that was planned has finished yet"
     time.sleep(0.01)
     finish(run.folder, run.spec, [row(20, testing=5)] * 5)
     # Ten steps without what the deepest tensor would hand on (0.1 of 2 s), and testing.
     planned_s, taken_s = 5 * (10 * 1.9 + 1.6), 5 * 25.0
-    found = cli.errors(kept)[run.folder.as_posix()]
+    found = plan.errors(kept)[run.folder.as_posix()]
     assert found[:2] == pytest.approx((planned_s / 3600, taken_s / 3600))
-    assert "median error 18% over 1 runs" in cli.checked(kept)
+    assert "median error 18% over 1 runs" in plan.checked(kept)
 
 
 def test_a_plan_needs_no_framework_and_says_what_is_missing():
@@ -215,9 +215,9 @@ def test_a_plan_needs_no_framework_and_says_what_is_missing():
     assert ended.returncode == 0, ended.stderr
     content = json.loads(ended.stdout)
     assert (content["finished"], len(content["runs"]), content["unknown"]) == (0, 5, 5)
-    assert content["human_minutes"] == cli.COMMAND_MINUTES
+    assert content["human_minutes"] == plan.COMMAND_MINUTES
     assert set(content["fetches"]) == {"elpv", "efficientnet_lite0", "movie_snippets"}
-    said = cli.text(content)
+    said = plan.text(content)
     assert "5 runs have no estimate before their device is profiled" in said
     assert "elpv, 91 MB" in said
 
