@@ -31,6 +31,7 @@ BENCHMARKS = {
     "codec_accuracy": ("main",),
     "edge_memory": ("main",),
     "dispatch": ("main",),
+    "plan": ("main",),
 }
 
 

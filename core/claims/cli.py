@@ -4,6 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from core.files import write_text
 from core.planning.configuration import PROJECT, read
 
 log = logging.getLogger(__name__)
@@ -21,14 +22,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--configfile", nargs="+", action="extend", default=[], type=Path, help="as of Snakemake")
     add("--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="likewise")
     add("--out", type=Path, help="write OUT.csv, OUT.json and OUT.md instead of printing")
+    add(
+        "--appendix",
+        type=Path,
+        metavar="FILE",
+        help="write an artifact appendix (Markdown) instead",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
     """Print or write the table."""
-    from core.claims.book import read_book  # late: the other environment has no pandas
+    from core.claims.appendix import appendix  # late: the other environment has no pandas
+    from core.claims.book import read_book
     from core.claims.table import counts, markdown, row, write
 
-    rows = [row(claim) for claim in read_book(read(args.configfile, args.config), args.book)]
+    config = read(args.configfile, args.config)
+    claims = read_book(config, args.book)
+    if args.appendix:
+        files = ["--configfile " + " ".join(map(str, args.configfile))] if args.configfile else []
+        words = ["--config " + " ".join(args.config)] if args.config else []
+        write_text(args.appendix, appendix(config, claims, [*files, *words]))
+        return
+    rows = [row(claim) for claim in claims]
     if args.out is None:
         print(markdown(rows))
     else:

@@ -21,7 +21,7 @@ COMMAND_MINUTES, BOARD_MINUTES = 2, 30  # of a person: to type and look, to set 
 def main(args: argparse.Namespace) -> None:
     """Print what there is to do and how long it takes."""
     if args.check:
-        print(checked(_recorded()))
+        print(checked(recorded()))
         return
     config = read(args.configfile, args.config)
     runs = planned(config, figures_of(config, [] if args.all else args.targets))
@@ -91,7 +91,8 @@ def _size(nbytes: int | None) -> str:
 # Estimates against outcomes.
 
 
-def _recorded() -> dict[str, Any]:
+def recorded() -> dict[str, Any]:
+    """Estimates that earlier plans kept, by run."""
     try:
         return dict(json.loads(RECORD.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -100,7 +101,7 @@ def _recorded() -> dict[str, Any]:
 
 def _record(runs: Sequence[Planned], estimates: dict[Path, Estimate]) -> None:
     """Keep the first estimate of each whole run, to be held against what it took."""
-    kept = before = _recorded()
+    kept = before = recorded()
     for run in runs:
         found = estimates[run.folder]
         name = run.folder.as_posix()
