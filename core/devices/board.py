@@ -35,6 +35,7 @@ OLDEST_PYTHON = (3, 8)
 BEAT_S = 1.0  # between two heartbeats
 POLL_S = 0.2
 LEASE_S = 1.0
+OURS = ("checkout", "jobs", "lease.json", "lease.lock", "store", "work")
 CHUNK = 1 << 20
 LOG_CHUNK = 64 << 10  # of the log in one line
 
@@ -42,7 +43,8 @@ LOG_CHUNK = 64 << 10  # of the log in one line
 def facts(root: Path, ask: Answer) -> Answer:
     """What the board is, and what runs there. ask: nothing."""
     root.mkdir(parents=True, exist_ok=True)
-    root.chmod(0o700)  # certificates and data of runs are nobody else's
+    if all(path.name in OURS or path.name.startswith("board-") for path in root.iterdir()):
+        root.chmod(0o700)  # certificates and data of runs are nobody else's
     probe = root / f".probe-{os.getpid()}"
     probe.write_bytes(bytes(4096))  # says whether anything can be written here
     probe.unlink()

@@ -19,6 +19,7 @@ from core.errors import BoardError, LoginError, UnreachableError
 from core.files import digest
 
 log = logging.getLogger(__name__)
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what breaks is said here
 
 CONNECT_S = 15.0
 KEEPALIVE_S = 5

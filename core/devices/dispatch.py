@@ -42,6 +42,7 @@ SNAPSHOT_S = 600.0
 CLOCK_S = 86_400.0  # off by more, certificates and dates of results are wrong
 ROOM = 64 << 20  # bytes beside the files
 MADE = (".made", "conda-meta")  # of a whole environment: by envs/run, by hand
+KILLED = 137  # by SIGKILL, which nobody here sends
 LAST = "result.json"  # what says that a folder is whole
 
 
@@ -289,6 +290,11 @@ def _check_end(host: Host, job: Job, watched: Watched, code: int) -> None:
     if code in INTERRUPTED:
         log.warning("%s was stopped on %s; the same command goes on", job.title, host.name)
         raise SystemExit(code)
+    if code == KILLED:
+        raise BoardError(
+            f"{host.name}: {job.title} was killed there; did the board run out of memory? Its "
+            "snapshots are there, and the same command goes on"
+        )
     kinds = {kind.exit_code: kind for kind in CoreError.__subclasses__()}
     said = watched.error or f"{job.title} ended with exit code {code}; its messages are above"
     raise kinds.get(code, BoardError)(f"{host.name}: {said}")

@@ -330,3 +330,20 @@ def test_an_environment_on_the_board_is_prepared_and_used(sshd, here, task, capl
     assert dict(check(board))["environments"] == "main"
     log_of_run = (here / "board/jobs" / job_of(spec).name / "log").read_text()
     assert "epoch 3/3" in log_of_run
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_alone_is_an_error_that_asks_for_memory(board, here, task):
+    spec = task()
+
+    def kill() -> None:
+        after_steps(here, 3)
+        os.killpg(states(here)["child"], signal.SIGKILL)
+
+    thread = meanwhile(kill)
+    with pytest.raises(BoardError, match="was killed there; did the board run out of memory"):
+        carry(board, job_of(spec), QUICK)
+    thread.join()
+    carry(board, job_of(spec), QUICK)
+    assert_as_here(here, spec)
+    assert result(here)["resumed"] == 1
