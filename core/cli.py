@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _run(verbs.add_parser("run", help="train one run from its spec; goes on if it was stopped"))
     _split(verbs.add_parser("split", help="train between an edge and a cloud, side by side"))
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
+    _measure(verbs.add_parser("measure", help="the power and other sensors of this machine"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
     return parser
 
@@ -122,6 +123,13 @@ def _figure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Draw a figure as PDF and PNG, with the data behind it as CSV."
     cli.add_arguments(parser)
     parser.set_defaults(command=cli.main)
+
+
+def _measure(parser: argparse.ArgumentParser) -> None:
+    from core.measure import cli
+
+    parser.description = "What runs cost in energy and memory, and what measures it."
+    cli.add_arguments(parser)
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from core.measure import recorder, trace
 from core.split.batches import Batches, Tests
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.costs import Costs
@@ -129,6 +130,7 @@ class Edge:
             self._begin()
         if self.progress.epoch < self._training["epochs"]:
             self.progress.legs.append(self._origin | {"from_step": self._done()})
+            recorder.begin(self._done())
 
     def _begin(self) -> None:
         """From the first step, with the first choice of cut and codecs."""
@@ -237,6 +239,7 @@ class Edge:
         self.progress.choices.append(
             {"step": self._done(), "seconds": self._now(), **_facts(choice), "why": why}
         )
+        recorder.mark(trace.CUT, f"{choice.cut} {choice.uplink} {choice.downlink}")
 
     # An epoch.
 
@@ -281,6 +284,7 @@ class Edge:
             loss, correct = self._pipeline.evaluate(self._tests, self._done())
         self._count_bytes()
         row = self._row(loss, correct)
+        recorder.mark(trace.EPOCH, progress.epoch + 1)
         progress.rows.append(row)
         progress.epoch, progress.batch, progress.current = progress.epoch + 1, 0, {}
         row["snapshot_s"] += self._save()
@@ -347,6 +351,7 @@ class Edge:
         progress.logged = self._iterations.flush()
         progress.engine = self._engine.state() if self._engine is not None else None
         progress.estimator = self._estimator.state()
+        recorder.mark(trace.SNAPSHOT, step)
         self._snapshots.save(step, Snapshot(arrays, asdict(progress) | {"pipeline": facts}))
         self._saved_at = time.monotonic()
         seconds = time.perf_counter() - start
