@@ -162,8 +162,8 @@ def plot_bars(
     for y, value, colour in zip(ys, values, colours, strict=True):
         if math.isnan(value):
             axes.annotate(
-                "none" if y in absent else "not known", (0, y), (3, 0), textcoords="offset points", va="center", size=6.5,
-                style="italic", color="#555555",
+                "none" if y in absent else "not known", (0, y), (3, 0),
+                textcoords="offset points", va="center", size=6.5, style="italic", color="#555555",
             )  # fmt: skip
             continue
         shown = value / scale
