@@ -53,6 +53,7 @@ class Sampler:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self.cpu_s = 0.0  # processor time that the thread has taken
+        self.samples = 0  # that it took
 
     def start(self) -> None:
         """Begin to run; nothing is recorded before `begin`."""
@@ -112,6 +113,7 @@ class Sampler:
         while not self._end.wait(max(0.0, due - time.monotonic())):
             if self._base is not None:
                 self._sample()
+                self.samples += 1
                 self.cpu_s = time.thread_time()
             due = max(due + self._interval, time.monotonic())
 

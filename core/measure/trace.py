@@ -5,7 +5,7 @@ import io
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from core.errors import DataError
@@ -118,12 +118,13 @@ def to_csv(rows: Iterable[Row]) -> str:
 
 def _line(row: Row) -> str:
     out = io.StringIO()
-    cells = asdict(row)
-    for name, digits in _DIGITS.items():
-        if cells[name] is not None:
-            cells[name] = f"{cells[name]:.{digits}f}"
-    csv.DictWriter(out, COLUMNS, lineterminator="\n").writerow(cells)
+    csv.writer(out, lineterminator="\n").writerow(_cell(row, name) for name in COLUMNS)
     return out.getvalue()
+
+
+def _cell(row: Row, name: str) -> object:
+    value = getattr(row, name)
+    return f"{value:.{_DIGITS[name]}f}" if name in _DIGITS and value is not None else value
 
 
 def load(path: Path) -> list[Row]:
