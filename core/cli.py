@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _claims(verbs.add_parser("claims", help="the papers' statements beside what was measured here"))
     _report(verbs.add_parser("report", help="one page of figures, claims and runs (HTML)"))
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
+    _measure(verbs.add_parser("measure", help="the power and other sensors of this machine"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
     return parser
 
@@ -167,6 +168,13 @@ def _figure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Draw a figure as PDF and PNG, with the data behind it as CSV."
     cli.add_arguments(parser)
     parser.set_defaults(command=cli.main)
+
+
+def _measure(parser: argparse.ArgumentParser) -> None:
+    from core.measure import cli
+
+    parser.description = "What runs cost in energy and memory, and what measures it."
+    cli.add_arguments(parser)
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,17 @@ from core.spec import RunSpec
 TRAINING_SECONDS = ("data_s", "forward_s", "backward_update_s", "compile_s", "selection_s")
 
 
+def seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    """All that the rows of epochs.csv say of time: training, testing, snapshots."""
+    spent = (
+        float(value)
+        for row in rows
+        for name, value in row.items()
+        if name.endswith("_s") and name != "moving_s"  # which is a part of training_s
+    )
+    return sum(spent)
+
+
 def write(
     out: Path, spec: RunSpec, rows: Sequence[Mapping[str, Any]], extra: dict[str, Any]
 ) -> None:

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "flops": BOTH,
     "memory": BOTH,
     "snapshot": BOTH,
+    "sampling": ("main",),
     "parity": ("main",),
     "time_to_accuracy": ("main",),
     "workflow": ("main",),

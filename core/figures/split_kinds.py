@@ -35,6 +35,9 @@ SPLIT_KINDS = {
     "split_codecs": SplitKind(one=("schemes", "contexts"), varies=("uplink", "feedback")),
     "split_profile": SplitKind("profiles", needs=("task",)),
     "split_weights": SplitKind(one=("schemes", "contexts")),
+    "split_energy": SplitKind(takes=("steps",), one=("contexts",)),
+    "split_memory": SplitKind(takes=("steps",), one=("contexts",)),
+    "split_trace": SplitKind(takes=("steps",), one=("schemes", "contexts")),
     "split_simulated": SplitKind("nothing", needs=("networks", "contexts")),
 }
 

@@ -102,7 +102,7 @@ def _looked_at(folder: Path, device: str, spec: dict[str, Any]) -> Planned:
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether both specs compute the same; words aside. As a spec lies in a file, and no other."""
-    drop = ("snapshot_minutes", "title")
+    drop = ("snapshot_minutes", "title", "measure", "meter")
 
     def plain(content: Any) -> Any:
         if isinstance(content, dict):

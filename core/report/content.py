@@ -76,7 +76,7 @@ def runs(results: Path) -> list[RunLine]:
 def _line(path: Path) -> RunLine:
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     origin, spec = result["provenance"], result["spec"]
-    energy = (result.get("measured") or {}).get("energy") or {}
+    energy = (result.get("measure") or {}).get("energy") or {}
     return RunLine(
         folder=path.parent.as_posix(),
         scale=str(spec["scale"]),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from core import machine
 from core.data.texts import VOCABULARY
 from core.errors import CoreError, PeerError
+from core.measure import recorder, trace
 from core.split import codec as codecs
 from core.split.channel import Channel
 from core.split.distributions import distributions
@@ -241,6 +242,7 @@ class Cloud:
             self._hold(cut)
             self._use(*names)
         self._begun = True
+        recorder.begin(frame.step)
         return Frame(READY, frame.step)
 
     def _save(self, frame: Frame) -> Frame:
@@ -250,6 +252,7 @@ class Cloud:
         progress = {"cut": self._cut, "codecs": self._names}
         if not self._saved <= frame.step < LAST:
             raise ValueError(f"a snapshot of step {frame.step} after that of {self._saved}")
+        recorder.mark(trace.SNAPSHOT, frame.step)
         self._snapshots.save(frame.step, Snapshot(arrays, progress))
         self._saved = frame.step
         return Frame(SAVED, frame.step, {}, {})
@@ -277,7 +280,8 @@ class Cloud:
         return Frame(DISTRIBUTIONS, frame.step, {}, {"blocks": found})
 
     def _finish(self, frame: Frame) -> Frame:
-        return Frame(FINISHED, frame.step, {}, {"peak_mib": machine.peak_mib()})
+        facts = {"peak_mib": machine.peak_mib(), "measure": recorder.summary()}
+        return Frame(FINISHED, frame.step, {}, facts)
 
 
 def _rate(frame: Frame) -> float:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from core.measure import recorder, trace
 from core.split.batches import Batches, Tests
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.costs import Costs
@@ -130,6 +131,7 @@ class Edge:
         if self.progress.epoch < self._training["epochs"]:
             leg = {"from_step": self._done(), "began_unix": time.time()}
             self.progress.legs.append(self._origin | leg)
+            recorder.begin(self._done())
 
     def _begin(self) -> None:
         """From the first step, with the first choice of cut and codecs."""
@@ -238,6 +240,7 @@ class Edge:
         self.progress.choices.append(
             {"step": self._done(), "seconds": self._now(), **_facts(choice), "why": why}
         )
+        recorder.mark(trace.CUT, f"{choice.cut} {choice.uplink} {choice.downlink}")
 
     # An epoch.
 
@@ -284,6 +287,7 @@ class Edge:
             loss, correct = self._pipeline.evaluate(self._tests, self._done())
         self._count_bytes()
         row = self._row(loss, correct)
+        recorder.mark(trace.EPOCH, progress.epoch + 1)
         progress.rows.append(row)
         progress.epoch, progress.batch, progress.current = progress.epoch + 1, 0, {}
         row["snapshot_s"] += self._save()
@@ -350,6 +354,7 @@ class Edge:
         progress.logged = self._iterations.flush()
         progress.engine = self._engine.state() if self._engine is not None else None
         progress.estimator = self._estimator.state()
+        recorder.mark(trace.SNAPSHOT, step)
         self._snapshots.save(step, Snapshot(arrays, asdict(progress) | {"pipeline": facts}))
         self._saved_at = time.monotonic()
         seconds = time.perf_counter() - start

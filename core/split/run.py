@@ -18,6 +18,7 @@ from core.data.arrays import open_arrays
 from core.data.manifest import entry_of
 from core.errors import ConfigError, PeerError
 from core.files import write_text
+from core.measure.recorder import FILE, copy_trace, measured
 from core.spec import RunSpec
 from core.split import certificates, codec, profile
 from core.split.batches import Batches, Tests
@@ -66,7 +67,8 @@ def run(spec: RunSpec, out: Path, patience: float = PATIENCE) -> None:
         port = stack.enter_context(kept_cloud(copy, beside / CLOUD, own, patience))
         port, report = stack.enter_context(kept_link(Context.of(spec["context"]), port))
         call = caller(spec, f"127.0.0.1:{port}", Security.load(own, PARTY), patience)
-        _train(spec, out, call, report)
+        _train(spec, out, call, report, of="both sides")
+        copy_trace(beside / CLOUD, out / "trace_cloud.csv")
 
 
 def run_edge(spec: RunSpec, out: Path, address: str, folder: Path, patience: float) -> None:
@@ -101,16 +103,22 @@ def run_cloud(
     else:
         log.info("the cloud listens on port %d; Ctrl-C ends it", server.port)
     try:
-        while True:
-            channel = server.accept()
-            try:
-                Cloud(spec, channel, snapshots).serve()
-                channel.close(timeout=patience)
-                return
-            except SessionLost as lost:
-                log.warning("%s; waiting for the edge", lost)
+        with measured(snapshots, spec, "cloud", CLOUD, shared=child):
+            _serve(spec, server, snapshots, patience)
     finally:
         server.stop()
+
+
+def _serve(spec: RunSpec, server: Server, snapshots: Path, patience: float) -> None:
+    """One session after the other until the edge has finished."""
+    while True:
+        channel = server.accept()
+        try:
+            Cloud(spec, channel, snapshots).serve()
+            channel.close(timeout=patience)
+            return
+        except SessionLost as lost:
+            log.warning("%s; waiting for the edge", lost)
 
 
 def common_step(own: Snapshots, hello: Hello) -> int:
@@ -180,8 +188,9 @@ def _train(
     out: Path,
     call: Callable[[Hello, Estimator], Channel] | None,
     link_report: Callable[[], Report],
+    of: str = "edge",
 ) -> None:
-    """The edge's side, and the results."""
+    """The edge's side, and the results. of: what a meter of this machine measures."""
     _use_threads(spec, "edge")
     training = spec["training"]
     train, test = (open_arrays(Path(spec["data"]["folder"]), part) for part in ("train", "test"))
@@ -203,7 +212,9 @@ def _train(
         IterationLog(iterations),
         origin,
     )
-    progress = edge.run()
+    with measured(beside, spec, "edge", of) as recorder:
+        progress = edge.run()
+    recorder.save(out / FILE)
     write_text(out / "iterations.csv", iterations.read_text(encoding="utf-8"))
     last = progress.legs[-1]
     extra = {
@@ -216,6 +227,7 @@ def _train(
         "cloud": progress.cloud,
         "link": link_report(),
         "peak_mib": machine.peak_mib(),
+        "measure": recorder.summary(results.seconds(progress.rows)),
     }
     results.write(out, spec, progress.rows, extra)
 

@@ -101,6 +101,7 @@ def test_a_run_on_a_board_ends_with_the_bits_of_one_here(board, here, task, capl
         "epochs.csv",
         "result.json",
         "spec.yaml",
+        "trace.csv",
     ]
 
     # The same command again: nothing is sent, run or fetched.

@@ -26,6 +26,7 @@ from core.split.decision import best
 from core.split.published import published
 from core.split.simulate import SimulatedLink
 from core.split.traces import MBIT
+from tests.unit.figures.measured_recorded import record, record_trace, section
 from tests.unit.figures.split_recorded import context, make_profile, make_split_run
 
 ROOT = Path(__file__).parents[3]
@@ -115,6 +116,14 @@ def example(kind: str, root: Path) -> tuple[dict[str, Any], list[Path]]:
         return entry | {"kind": kind}, folders
     if kind == "split_weights":
         return entry_of("weights"), [make_split_run(root / "weights")]
+    if kind == "split_trace":
+        run = record(make_split_run(root / "trace"), section())
+        return entry_of("trace"), [record_trace(record_trace(run), "trace_cloud.csv")]
+    if kind in ("split_energy", "split_memory"):
+        entry, folders = throughput(root)
+        for folder, joules in zip(folders, (90, 120, 300, 50, 60, 70, 200), strict=True):
+            record(folder, section(joules), section(2 * joules))
+        return entry | {"kind": kind, "contexts": ["wifi"]}, [*folders[:3], folders[-1]]
     makers = {
         "split_throughput": throughput,
         "split_codecs": codecs,
