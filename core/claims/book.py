@@ -1,5 +1,6 @@
 """The claims as data: reading config/claims.yaml, and which runs each is about."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,23 @@ def _hours_to(run: Run, claim: Mapping[str, Any]) -> float:
     return run.hours_to(float(claim["accuracy"]))
 
 
+def _cost(section: str, key: str, unit: float) -> Callable[[Any, Mapping[str, Any]], float]:
+    """A number that was recorded beside the run; not a number where nothing was."""
+
+    def of(run: Any, _: Mapping[str, Any]) -> float:
+        value = (run.result.get("measure") or {}).get(section, {}).get(key)
+        return math.nan if value is None else float(value) / unit
+
+    return of
+
+
 METRICS = {
     "best_accuracy": Metric("best test accuracy (%)", lambda run, _: run.best_accuracy),
     "hours": Metric("hours without testing", lambda run, _: run.hours(testing=False)[-1], True),
     "hours_to": Metric("hours to an accuracy", _hours_to, True),
     "teraflops": Metric("teraflops", lambda run, _: run.teraflops.sum()),
+    "memory_gib": Metric("peak memory (GiB)", _cost("memory", "peak_mib", 1024), True),
+    "joules": Metric("energy (J)", _cost("energy", "joules", 1), True),
     "step_s": Metric("seconds per step", lambda run, _: run.steady().median, True),
 }
 

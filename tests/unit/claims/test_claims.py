@@ -224,3 +224,9 @@ def test_the_appendix_numbers_every_claim_and_says_how_it_is_shown(tmp_path, mon
     assert "best test accuracy (%) at least 64.6 (published 68)" in first
     # Four runs of figure 15a, read off the paper: 1.92 + 3.59 + 1.31 + 2.47 h.
     assert "32 human-minutes, then 9.3 h on jetson_tx2. Shows C1, C2, C3, C4." in text
+
+
+def test_what_was_not_metered_is_no_number(ran, make_claim_run):
+    found = ran({"elastic": [1.0], "full": [2.0]}, metric="joules")
+    assert found["verdict"] == "not run"
+    assert found["measured"] is None
