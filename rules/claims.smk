@@ -19,7 +19,11 @@ rule report:
     input:
         config="results/claims.config.yaml",
     output:
-        page="results/report.html",
+        page=report(
+            "results/report.html",
+            caption="../workflow/report/page.rst",
+            category="Summary",
+        ),
     log:
         "logs/report.log",
     message:

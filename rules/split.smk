@@ -74,7 +74,12 @@ rule split_figure:
         results=inputs_of_split_figure,
     output:
         pdf="figures/{split_figure}.pdf",
-        png="figures/{split_figure}.png",
+        png=report(
+            "figures/{split_figure}.png",
+            caption="../workflow/report/figure.rst",
+            category="Figures of split training",
+            labels={"figure": "{split_figure}"},
+        ),
         csv="figures/{split_figure}.csv",
     log:
         "logs/figures/{split_figure}.log",
