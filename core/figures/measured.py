@@ -25,6 +25,12 @@ def energy(run: Finished, side: str = "edge") -> Cost:
     return _cost(run, section, "joules")
 
 
+def metered(run: Finished) -> str:
+    """What the meter of a run measured: `device`, `edge` or `both sides`; empty where nobody
+    knows."""
+    return str(_part(run, "edge", "energy").get("of", ""))
+
+
 def memory(run: Finished, side: str = "edge") -> Cost:
     """GiB that the processes of a run, or of a side of it, had at most. Raises DataError."""
     section = _part(run, side, "memory")

@@ -6,7 +6,7 @@ from typing import Any
 from core.figures import measured
 from core.figures.bars import joules
 from core.figures.draw import Drawn
-from core.figures.measured import energy
+from core.figures.measured import energy, metered
 from core.figures.results import Settings
 from core.figures.split_cost import Costs, draw_cost, of_cloud
 from core.figures.split_face import look
@@ -18,7 +18,7 @@ TOGETHER = "both sides"
 def draw(entry: Mapping[str, Any], runs: Sequence[SplitRun], settings: Settings) -> Drawn:
     """Draw a panel for each side; one where both are on one machine, whose meter cannot tell them
     apart."""
-    of = {str(run.result.get("measure", {}).get("energy", {}).get("of")) for run in runs}
+    of = {metered(run) for run in runs}
     costs: Costs = {"Edge": energy, "Cloud": lambda run: of_cloud(run, energy)}
     if TOGETHER in of:
         costs = {"Both sides, one machine": energy}

@@ -22,6 +22,7 @@ class Integral:
     covered_s: float = 0.0
     _at: float | None = None
     _last: Reading = NOTHING
+    _power: float | None = None
 
     def add(self, at: float, reading: Reading) -> float | None:
         """Take a reading of a moment, in seconds of a clock that never goes back. Returns the mean
@@ -29,15 +30,21 @@ class Integral:
         before, since = self._last, self._at
         if since is not None and at <= since:
             return None
-        self._at, self._last = at, reading
-        if since is None:
-            return reading.watts
-        energy = self._energy(before, reading, at - since)
-        if energy is None:
-            return reading.watts
-        self.joules += energy
-        self.covered_s += at - since
-        return energy / (at - since)
+        self._at, self._last, self._power = at, reading, reading.watts
+        energy = None if since is None else self._energy(before, reading, at - since)
+        if since is not None and energy is not None:
+            self.joules += energy
+            self.covered_s += at - since
+            self._power = energy / (at - since)
+        return self._power
+
+    def so_far(self, at: float) -> tuple[float, float]:
+        """Joules and covered seconds up to a moment after the last reading, as if the power had
+        stayed since, for `gap_s` at most. They stay as they are."""
+        if self._at is None or self._power is None:
+            return self.joules, self.covered_s
+        since = min(max(at - self._at, 0.0), self.gap_s)
+        return self.joules + self._power * since, self.covered_s + since
 
     def _energy(self, before: Reading, now: Reading, seconds: float) -> float | None:
         if before.watts is not None and now.watts is not None and seconds <= self.gap_s:

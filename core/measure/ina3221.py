@@ -45,6 +45,7 @@ class Ina3221:
     """Adds up rails of a Jetson board."""
 
     kind = "measured"
+    every_s = 0.0
 
     def __init__(self, rails: Sequence[Rail]) -> None:
         self._rails = rails

@@ -25,6 +25,9 @@ class Meter(Protocol):
     title: str  # for readers: what it is and what it measures
     rails: tuple[str, ...]  # what it adds up
     kind: str  # `measured`, or `simulated` where nothing is measured
+    every_s: (
+        float  # seconds between two readings at least: what a reading costs is no part of a run
+    )
 
     def read(self) -> Reading:
         """The power, or the count, now. Raises DeviceError; the next call may work again."""

@@ -16,6 +16,7 @@ class Pmic:
     5 V input past it (USB, HATs, fan), is not in this."""
 
     kind = "measured"
+    every_s = 1.0  # each is a process of its own
 
     def __init__(self, rails: Sequence[str] = ()) -> None:
         """rails: to add up, such as `VDD_CORE`; all of them without any. Raises ConfigError for one

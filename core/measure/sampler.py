@@ -45,8 +45,7 @@ class Sampler:
         self._session = 1 + max((row.session for row in kept.rows), default=0)
         self._base: float | None = None  # monotonic time of second 0; None before `begin`
         self._integral = Integral(self._gap_s)
-        self._last = Row(self._session, 0.0, time.time())
-        self._meter_from = float("-inf")
+        self._read_at = self._failed = float("-inf")
         self._warned: set[str] = set()
         self._lock = threading.Lock()  # of what is recorded
         self._reader = threading.Lock()  # of the sensors
@@ -64,7 +63,7 @@ class Sampler:
         self._end.set()
         self._thread.join()
         if self._base is not None:
-            self._sample()
+            self._sample(due=True)
 
     def idle_watts(self, seconds: float) -> float | None:
         """Mean power of the device over some seconds before the run; None where it is not known."""
@@ -74,7 +73,7 @@ class Sampler:
         end = time.monotonic() + seconds
         while True:
             now = time.monotonic()
-            if reading := self._reading(now):
+            if reading := self._reading(now, due=now >= end):
                 integral.add(now, reading)
             if now >= end:
                 break
@@ -89,23 +88,20 @@ class Sampler:
             start = kept or Row(self._session, 0.0, time.time())
             self._base = time.monotonic() - start.seconds
             self._integral = Integral(self._gap_s, start.joules or 0.0, start.covered_s)
-            self._last = replace(start, session=self._session, watts=None, peak_mib=None)
         self.mark(trace.BEGIN, str(step))
         self._host.throttling.restart()
-        self._sample()
+        self._sample(due=True)
 
     def mark(self, event: str, detail: str = "") -> None:
         """Something happened now. Energy since the last sample is counted as that before it."""
         with self._lock:
             if self._base is None:
                 return
-            now = time.monotonic()
-            seconds, last = now - self._base, self._last
+            seconds = time.monotonic() - self._base
             row = Row(self._session, seconds, time.time(), event=event, detail=detail)
-            if last.joules is not None:
-                since = min(seconds - last.seconds, self._gap_s) if last.watts is not None else 0.0
-                joules = last.joules + since * (last.watts or 0.0)
-                row = replace(row, joules=joules, covered_s=last.covered_s + since)
+            if self._meter is not None:
+                joules, covered = self._integral.so_far(seconds)
+                row = replace(row, joules=joules, covered_s=covered)
             self._append(row)
 
     def _run(self) -> None:
@@ -117,14 +113,14 @@ class Sampler:
                 self.cpu_s = time.thread_time()
             due = max(due + self._interval, time.monotonic())
 
-    def _sample(self) -> None:
+    def _sample(self, due: bool = False) -> None:
         """Sensors may take their time, and are read before the lock is taken for which a mark of
         the training would wait."""
         with self._reader:
-            self._record(self._base, time.monotonic())
+            self._record(self._base, time.monotonic(), due)
 
-    def _record(self, base: float | None, now: float) -> None:
-        reading = self._reading(now)
+    def _record(self, base: float | None, now: float, due: bool) -> None:
+        reading = self._reading(now, due)
         mib, peak = self._processes.memory(now)
         throttled = self._look(now)
         cpu, accelerator = self._processes.cpu_percent(now), accelerator_mib()
@@ -132,7 +128,7 @@ class Sampler:
             if base is None or base != self._base:
                 return  # the run began anew meanwhile
             watts = self._integral.add(now - base, reading) if reading else None
-            self._last = Row(
+            row = Row(
                 self._session,
                 now - base,
                 time.time(),
@@ -147,15 +143,21 @@ class Sampler:
                 self._slow.mhz,
                 throttled,
             )
-            self._append(self._last)
+            self._append(row)
 
-    def _reading(self, now: float) -> Reading | None:
-        if self._meter is None or now < self._meter_from:
+    def _reading(self, now: float, due: bool = False) -> Reading | None:
+        """Of the meter, where it is time for one. due: at the start and at the end of what counts,
+        which no reading may miss."""
+        if self._meter is None:
+            return None
+        next_one = self._read_at + self._meter.every_s - self._interval / 2
+        if not due and now < max(next_one, self._failed + AGAIN_S):
             return None
         try:
+            self._read_at = now
             return self._meter.read()
         except DeviceError as error:
-            self._meter_from = now + AGAIN_S
+            self._failed = now
             self._warn(str(error))
             return None
 

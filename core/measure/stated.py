@@ -7,6 +7,7 @@ class Stated:
     """The same watts at every moment, whatever the device does."""
 
     kind = "simulated"
+    every_s = 0.0
     rails: tuple[str, ...] = ("stated",)
 
     def __init__(self, watts: float) -> None:

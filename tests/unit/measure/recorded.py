@@ -58,7 +58,9 @@ def tree(root: Path, files: Mapping[str, object]) -> Path:
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content}\n")
+        whole = path.with_name(f"{path.name}.new")  # who reads meanwhile sees one or the other
+        whole.write_text(f"{content}\n")
+        whole.replace(path)
     return root
 
 

@@ -84,3 +84,14 @@ def test_a_clock_that_stands_still_adds_nothing() -> None:
     integral.add(1, Reading(watts=5))
     assert integral.add(1, Reading(watts=7)) is None
     assert integral.joules == 0
+
+
+def test_a_moment_between_two_readings_is_counted_as_the_time_before_it() -> None:
+    integral = Integral(LEAST_GAP_S)
+    assert integral.so_far(3) == (0, 0)
+    integral.add(0, Reading(watts=10))
+    assert integral.so_far(0.5) == (5, 0.5)
+    integral.add(1, Reading(watts=20))
+    assert integral.so_far(2) == (30, 2)  # 15 W on the way here
+    assert integral.so_far(1000) == (15 + 15 * LEAST_GAP_S, 1 + LEAST_GAP_S)
+    assert (integral.joules, integral.covered_s) == (15, 1)

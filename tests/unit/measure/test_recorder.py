@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from core.errors import DataError, DeviceError, StorageError
+from core.measure import meters, settings, trace
 from core.measure import recorder as recording
-from core.measure import settings, trace
 from core.measure.attach import attach, with_power
 from core.measure.meter import Reading
 from core.measure.meters import Found
@@ -185,6 +185,35 @@ def test_a_meter_that_breaks_costs_coverage_and_not_the_run(
     energy = recorder.summary()["energy"]
     assert energy["joules"] is None
     assert 0 < energy["coverage"] < 0.9
+
+
+def test_a_meter_that_is_dear_to_read_is_read_less_often(tmp_path: Path) -> None:
+    meter = Meter(WATTS)
+    meter.every_s = 0.3
+    recorder = make(tmp_path, Found(meter))
+    trained(recorder, 0, 0.8)
+    rows = samples(load(tmp_path / FILE))
+    known = [row for row in rows if row.watts is not None]
+    assert 3 <= len(known) <= len(rows) / 2
+    assert known[0] == rows[0]
+    assert known[-1] == rows[-1]
+    energy = recorder.summary()["energy"]
+    assert energy["joules"] == pytest.approx(WATTS * rows[-1].seconds, rel=0.02)
+
+
+def test_a_counter_that_wraps_in_a_run_gives_its_joules(tmp_path: Path) -> None:
+    start, size = 262143328850 - 1_000_000, 262143328850
+    root = boards.rapl(tmp_path / "sys", {"intel-rapl:0": start})
+    recorder = make(tmp_path, meters.find(sys=root))
+    recorder.start()
+    boards.rapl(root, {"intel-rapl:0": start + 500_000})  # idle, before the run
+    recorder.begin(0)
+    time.sleep(0.1)
+    boards.rapl(root, {"intel-rapl:0": (start + 4_000_000) % size})
+    recorder.stop()
+    energy = recorder.summary()["energy"]
+    assert energy["joules"] == pytest.approx(3.5)
+    assert energy["rails"][:2] == ["package-0", "package-0/dram"]
 
 
 def test_stated_power_is_simulated_and_that_of_an_emulated_run_emulated(tmp_path: Path) -> None:
