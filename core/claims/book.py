@@ -12,10 +12,8 @@ from core.claims.verdict import Direction
 from core.errors import ConfigError
 from core.figures.results import Run
 from core.figures.split_results import SplitRun
-from core.planning.configuration import PROJECT, Config
+from core.planning.configuration import BOOK, Config
 from core.split import config as split_settings
-
-BOOK = PROJECT / "config/claims.yaml"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from core.files import write_text
-from core.planning.configuration import PROJECT, read
+from core.planning import configuration
 
 log = logging.getLogger(__name__)
 
@@ -13,14 +13,8 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's arguments."""
     add = parser.add_argument
-    add(
-        "--book",
-        type=Path,
-        default=PROJECT / "config/claims.yaml",
-        help="the claims (default: config/claims.yaml)",
-    )
-    add("--configfile", nargs="+", action="extend", default=[], type=Path, help="as of Snakemake")
-    add("--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="likewise")
+    add("--book", type=Path, default=configuration.BOOK, help="claims (config/claims.yaml)")
+    configuration.add_arguments(parser)
     add("--out", type=Path, help="write OUT.csv, OUT.json and OUT.md instead of printing")
     add(
         "--appendix",
@@ -36,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     from core.claims.book import read_book
     from core.claims.table import counts, markdown, row, write
 
-    config = read(args.configfile, args.config)
+    config = configuration.read(args.configfile, args.config)
     claims = read_book(config, args.book)
     if args.appendix:
         files = ["--configfile " + " ".join(map(str, args.configfile))] if args.configfile else []

@@ -1,24 +1,15 @@
 """The verb `plan`."""
 
 import argparse
-from pathlib import Path
+
+from core.planning import configuration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's arguments."""
     parser.add_argument("targets", nargs="*", metavar="FIGURE", help="figures or groups; see --all")
     parser.add_argument("--all", action="store_true", help="every figure")
-    parser.add_argument(
-        "--configfile", nargs="+", action="extend", default=[], type=Path, help="as of Snakemake"
-    )
-    parser.add_argument(
-        "--config",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="as of Snakemake",
-    )
+    configuration.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     parser.add_argument(
         "--check",

@@ -1,5 +1,6 @@
 """The configuration as Snakemake reads it: files over files, then the command line."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,16 @@ from core.errors import ConfigError
 PROJECT = Path(core.__file__).parents[1]
 SHIPPED = PROJECT / "config/config.yaml"
 DEVICES = PROJECT / "config/devices"
+BOOK = PROJECT / "config/claims.yaml"  # of claims
 
 Config = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--configfile and --config, as Snakemake has them; `read` takes them."""
+    add = parser.add_argument
+    add("--configfile", nargs="+", action="extend", default=[], type=Path, help="as of Snakemake")
+    add("--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="likewise")
 
 
 def read(files: Sequence[Path], words: Sequence[str]) -> Config:

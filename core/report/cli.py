@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from core.files import write_text
-from core.planning.configuration import PROJECT, read
+from core.planning import configuration
 
 log = logging.getLogger(__name__)
 
@@ -13,14 +13,8 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's arguments."""
     add = parser.add_argument
-    add(
-        "--book",
-        type=Path,
-        default=PROJECT / "config/claims.yaml",
-        help="the claims (default: config/claims.yaml)",
-    )
-    add("--configfile", nargs="+", action="extend", default=[], type=Path, help="as of Snakemake")
-    add("--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="likewise")
+    add("--book", type=Path, default=configuration.BOOK, help="claims (config/claims.yaml)")
+    configuration.add_arguments(parser)
     add("--out", type=Path, default=Path("results/report.html"), help="page to write")
 
 
@@ -28,6 +22,6 @@ def command(args: argparse.Namespace) -> None:
     """Write the page."""
     from core.report.page import page  # late: the other environment has no pandas
 
-    text = page(read(args.configfile, args.config), args.book)
+    text = page(configuration.read(args.configfile, args.config), args.book)
     write_text(args.out, text)
     log.info("%s: %.1f MB", args.out, len(text.encode()) / 1e6)

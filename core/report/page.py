@@ -5,9 +5,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from core.claims.book import BOOK, read_book
+from core.claims.book import read_book
 from core.claims.table import counts, row
-from core.planning.configuration import Config
+from core.planning.configuration import BOOK, Config
 from core.report.content import names, pictures, runs, totals
 
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from core.claims.appendix import appendix
-from core.claims.book import BOOK, read_book
+from core.claims.book import read_book
 from core.claims.table import counts, markdown, row, write
 from core.claims.verdict import judge, reaches
 from core.errors import ConfigError
-from core.planning.configuration import PROJECT, read
+from core.planning.configuration import BOOK, PROJECT, read
 
 PAPER = PROJECT / "config/paper.yaml"
 
