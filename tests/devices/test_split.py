@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from core.devices.backoff import Backoff
+from core.devices.dispatch import carry
 from core.devices.hosts import Host, host
-from core.devices.job import base
+from core.devices.job import Job, base
 from core.spec import RunSpec
+from core.split import profile
 from core.split import run as split_run
 from core.training.run_folder import snapshots
 from tests.devices.conftest import NAME, Sshd
@@ -93,3 +96,12 @@ def test_the_laptop_with_the_cloud_dies_and_the_same_command_goes_on(board, here
     assert process.returncode == 0, said
     assert f"{OUT} runs on {NAME} already; watching it" in said
     assert losses(here / OUT) == unbroken(spec, here)
+
+
+def test_blocks_are_profiled_on_a_board_without_any_data(board, here, spec):
+    shutil.rmtree(here / "results/data")
+    words = ["split", "profile", str(OUT / "spec.yaml"), "--side", "edge", "--repeats", "1"]
+    job = Job.of([*words, "--out", "results/profiles/edge.json"], "main")
+    carry(board, job, Backoff(first=0.1, patience=60))
+    found = profile.load(here / "results/profiles/edge.json")
+    assert (found["blocks"], found["device"]["name"]) == (18, NAME)
