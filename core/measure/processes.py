@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 MIB = 2**20  # bytes
-LOOK_EVERY_S = 2.0  # for new processes: that reads the whole process table
+LOOK_EVERY_S = 5.0  # for new processes: that reads the whole process table
 STATUS = Path("/proc/self/status")
 
 

@@ -22,7 +22,7 @@ BEGIN, SNAPSHOT, EPOCH, SELECTION, CUT, IDLE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A sample, or an event. What is not known is None.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,6 +110,7 @@ def test_zones_that_are_named_are_taken(tmp_path: Path) -> None:
         rapl.find(tmp_path, ["gpu"])
 
 
+@hypothesis.settings(deadline=None)  # files, on a busy machine
 @given(st.lists(st.integers(0, 65_000_000_000), max_size=30), st.integers(0, 65_532_610_986))
 def test_a_counter_that_wraps_around_loses_nothing(steps: list[int], start: int) -> None:
     folder = Path(os.environ["PYTEST_RAPL"])
