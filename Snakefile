@@ -16,6 +16,7 @@ include: "rules/profile.smk"
 include: "rules/elastic.smk"
 include: "rules/split.smk"
 include: "rules/figures.smk"
+include: "rules/claims.smk"
 
 
 rule all:

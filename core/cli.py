@@ -51,7 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     _profile(verbs.add_parser("profile", help="measure what each tensor costs on this device"))
     _run(verbs.add_parser("run", help="train one run from its spec; goes on if it was stopped"))
     _split(verbs.add_parser("split", help="train between an edge and a cloud, side by side"))
+    _devices(verbs.add_parser("devices", help="boards over SSH: check, prepare, run there, stop"))
+    _plan(verbs.add_parser("plan", help="what figures still need, on which device, for how long"))
+    _claims(verbs.add_parser("claims", help="the papers' statements beside what was measured here"))
+    _report(verbs.add_parser("report", help="one page of figures, claims and runs (HTML)"))
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
+    _measure(verbs.add_parser("measure", help="the power and other sensors of this machine"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
     return parser
 
@@ -116,12 +121,60 @@ def _split(parser: argparse.ArgumentParser) -> None:
     cli.add_arguments(parser)
 
 
+def _devices(parser: argparse.ArgumentParser) -> None:
+    from core.devices import cli
+
+    parser.description = "Boards over SSH. Where they are is in config/hosts.yaml."
+    cli.add_arguments(parser)
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    from core.planning import cli
+
+    parser.description = (
+        "Every run that these figures still need, its device and hours to go, and where the hours "
+        "come from: its own finished epochs, finished runs like it, the profile of its device, or "
+        "the paper. Nothing is run."
+    )
+    cli.add_arguments(parser)
+    parser.set_defaults(command=cli.main)
+
+
+def _claims(parser: argparse.ArgumentParser) -> None:
+    from core.claims import cli
+
+    parser.description = (
+        "Each published statement of config/claims.yaml, what finished runs say of it, and a "
+        "verdict. Reads what is there; nothing is run."
+    )
+    cli.add_arguments(parser)
+    parser.set_defaults(command=cli.main)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    from core.report import cli
+
+    parser.description = (
+        "Figures with the claims about them, every claim's verdict, and every run with where it "
+        "came from: one HTML file that needs no network. Reads what is there; nothing is run."
+    )
+    cli.add_arguments(parser)
+    parser.set_defaults(command=cli.command)
+
+
 def _figure(parser: argparse.ArgumentParser) -> None:
     from core.figures import cli
 
     parser.description = "Draw a figure as PDF and PNG, with the data behind it as CSV."
     cli.add_arguments(parser)
     parser.set_defaults(command=cli.main)
+
+
+def _measure(parser: argparse.ArgumentParser) -> None:
+    from core.measure import cli
+
+    parser.description = "What runs cost in energy and memory, and what measures it."
+    cli.add_arguments(parser)
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from core.data import catalog
 from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
 from core.figures import KINDS, check_entry, combinations
+from core.measure.settings import check_meter, for_spec, meter_for_spec
 from core.models import MODELS
 from core.split import config as split_settings
 
@@ -193,6 +194,7 @@ def _read_devices(folder: Path) -> dict[str, dict[str, Any]]:
     for file in sorted(folder.glob("*.yaml")):
         found[file.stem] = schema.read_yaml(file)
         schema.check(found[file.stem], "device", [file])
+        check_meter(found[file.stem], file)
     if not found:
         raise ConfigError(f"{folder} holds no device; the project ships config/devices/*.yaml")
     return found
@@ -285,7 +287,9 @@ def run_spec(config: Config, key: RunKey, devices: Path) -> dict[str, Any]:
         "recipe": RECIPE,
         "kind": "elastic",
         "scale": config["scale"],
-        "device": {k: device[k] for k in ("title", "timing", "threads")} | {"name": key.device},
+        "device": {k: device[k] for k in ("title", "timing", "threads")}
+        | {"name": key.device}
+        | meter_for_spec(device),
         "framework": config["framework"],
         "seed": key.seed,
         "model": {"name": key.model, "weights": WEIGHTS.format(weights=weights)},
@@ -297,6 +301,7 @@ def run_spec(config: Config, key: RunKey, devices: Path) -> dict[str, Any]:
         "training": training,
         "scheme": {"name": key.scheme} | (config[section] if section else {}) | own,
         "profile": profile,
+        **for_spec(config["measure"]),
     }
 
 
@@ -305,6 +310,8 @@ def profile_spec(config: Config, device: str, task: str, devices: Path) -> dict[
     what alters no number, so that changing that measures nothing again."""
     spec = run_spec(config, RunKey.parse(device, task, "full-seed0"), devices)
     spec["device"] = spec["device"] | {"title": device}
+    spec["device"].pop("meter", None)
+    spec.pop("measure", None)
     spec["training"] = spec["training"] | {"snapshot_minutes": 1}
     return spec
 

@@ -52,6 +52,28 @@ class PeerError(CoreError):
     meaning = "the other side of a connection cannot be reached, or is refused"
 
 
+class UnreachableError(CoreError):
+    exit_code = 10
+    meaning = "a board cannot be reached, or stays silent; what runs there goes on"
+
+
+class LoginError(CoreError):
+    exit_code = 11
+    meaning = "a board's host key is unknown or changed, or it refuses the login"
+
+
+class BoardError(CoreError):
+    exit_code = 12
+    meaning = (
+        "a board lacks something: room, a folder, a program, the right time; or a transfer broke"
+    )
+
+
+class BusyError(CoreError):
+    exit_code = 13
+    meaning = "a board is taken by another run"
+
+
 INTERRUPTED = {
     129: "stopped: the terminal was closed (SIGHUP)",
     130: "stopped by Ctrl-C (SIGINT)",

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,17 @@ from core.spec import RunSpec
 
 # Columns of epochs.csv that add up to training time; testing and snapshots are not in it.
 TRAINING_SECONDS = ("data_s", "forward_s", "backward_update_s", "compile_s", "selection_s")
+
+
+def seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    """All that the rows of epochs.csv say of time: training, testing, snapshots."""
+    spent = (
+        float(value)
+        for row in rows
+        for name, value in row.items()
+        if name.endswith("_s") and name != "moving_s"  # which is a part of training_s
+    )
+    return sum(spent)
 
 
 def write(
@@ -68,7 +80,10 @@ def provenance(spec: RunSpec) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of the code, with `+` when files differ from it; None outside a checkout."""
+    """The git commit of the code, with `+` when files differ from it; None outside a checkout. On a
+    board, that of the host which sent the code."""
+    if sent := os.environ.get("CORE_COMMIT"):
+        return sent
     try:
         name = _git("rev-parse", "HEAD")
         return name + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -15,8 +15,9 @@ from core.errors import ConfigError
 from core.files import write_text
 from core.split.schemes import check_scheme as check_split_scheme
 
-# What alters no number: words, and how often snapshots are written.
-_WORDING = ("title", "snapshot_minutes")
+# What alters no number of the training: words, how often snapshots are written, and what is
+# recorded beside it.
+_WORDING = ("title", "snapshot_minutes", "measure", "meter")
 
 
 def check_scheme(content: dict[str, Any], path: Path) -> None:
@@ -81,7 +82,8 @@ class RunSpec:
     def digest(self) -> str:
         """Names what the run computes: the same for the same spec, on any machine.
 
-        What changes no number is left out: how often snapshots are written, and titles.
+        What changes no number is left out: titles, how often snapshots are written, how the run is
+        measured.
         """
         text = json.dumps(_without_wording(self.content), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

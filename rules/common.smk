@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
 
 # `core` is found beside the Snakefile, so that a Snakemake of the user's own works as well.
@@ -12,13 +13,15 @@ sys.path.insert(0, str(workflow.basedir))
 
 from core import config as settings
 from core.data import catalog
+from core.devices.hosts import read_hosts
 from core.elastic.schemes import SCHEMES
 from core.errors import CoreError
 from core.frameworks import FRAMEWORKS
 from core.split import config as split_settings
 
-# Every command goes through the launcher of environments, which is found wherever Snakemake works.
-shell.prefix(f"ENVS_RUN={shlex.quote(str(workflow.basedir))}/envs/run; ")
+# Every command goes through the launchers in envs, which are found wherever Snakemake works.
+ENVS = shlex.quote(f"{workflow.basedir}/envs")
+shell.prefix(f"ENVS_RUN={ENVS}/run ENVS_ON={ENVS}/on; ")
 
 DEVICES_FOLDER = Path(workflow.basedir) / "config" / "devices"
 CONTEXTS_FOLDER = Path(workflow.basedir) / "config" / "contexts"
@@ -31,6 +34,7 @@ try:
     FIGURES = settings.figures(config)
     SPLIT_FIGURES = split_settings.figures(config)
     GROUPS = settings.targets(config)
+    BOARDS = read_hosts()
 except CoreError as error:
     raise WorkflowError(str(error)) from None
 
@@ -53,17 +57,23 @@ wildcard_constraints:
 
 
 onstart:
-    if config["device"] != "local":
+    # `published` names a board for each figure; a job whose board is nowhere says so.
+    if config["device"] not in ("local", "published", *BOARDS):
         raise WorkflowError(
-            f"device = {config['device']!r}: runs cannot be sent to a device yet. "
-            "On the device itself, use `--config device=local`; to see the plan, add `-n`."
+            f"device = {config['device']!r}: write into config/hosts.yaml where it is, as in "
+            "config/hosts.example.yaml (docs/devices.md). On the device itself, use "
+            "`--config device=local`; to see the plan, add `-n`."
         )
-    for side in ("edge", "cloud"):
-        if config["split"][side]["device"] != "local":
-            raise WorkflowError(
-                f"split.{side}.device = {config['split'][side]['device']!r}: both sides run here "
-                "yet. On two machines, start each by hand: docs/split.md; to see the plan, add `-n`."
-            )
+    if config["split"]["edge"]["device"] not in ("local", *BOARDS):
+        raise WorkflowError(
+            f"split.edge.device = {config['split']['edge']['device']!r}: write into "
+            "config/hosts.yaml where it is (docs/devices.md); to see the plan, add `-n`."
+        )
+    if config["split"]["cloud"]["device"] != "local":
+        raise WorkflowError(
+            f"split.cloud.device = {config['split']['cloud']['device']!r}: the cloud runs here. "
+            "Elsewhere, start it by hand: docs/split.md; to see the plan, add `-n`."
+        )
 
 
 def one_line(content):
@@ -232,6 +242,11 @@ def environment_of_data(wildcards):
 def environment_of_framework(wildcards):
     """The environment that trains."""
     return FRAMEWORKS[wildcards.framework].environment
+
+
+def threads_here(wildcards):
+    """What a job takes of this host: nothing where a board does the work."""
+    return 0 if wildcards.device in BOARDS else 1
 
 
 def slot(device):

@@ -26,6 +26,7 @@ rule run:
         epochs="results/{scale}/{device}/{framework}/{task}/{run}/epochs.csv",
     log:
         "logs/{scale}/{device}/{framework}/{task}/{run}.log",
+    threads: threads_here
     resources:
         **SLOTS,
     params:
@@ -34,5 +35,5 @@ rule run:
     message:
         "Training {wildcards.run} of {wildcards.task} on {wildcards.device}."
     shell:
-        '"$ENVS_RUN" {params.environment} python -m core --log {log}'
+        '"$ENVS_ON" {wildcards.device} {params.environment} --log {log}'
         " run {input.spec} --out {params.folder}"

@@ -6,7 +6,12 @@ rule figure:
         results=results_of_runs,
     output:
         pdf="figures/{figure}.pdf",
-        png="figures/{figure}.png",
+        png=report(
+            "figures/{figure}.png",
+            caption="../workflow/report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
         csv="figures/{figure}.csv",
     log:
         "logs/figures/{figure}.log",

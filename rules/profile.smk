@@ -23,6 +23,7 @@ rule profile:
         profile="results/{scale}/{device}/{framework}/profiles/{task}.json",
     log:
         "logs/{scale}/{device}/{framework}/profiles/{task}.log",
+    threads: threads_here
     resources:
         **SLOTS,
     params:
@@ -31,5 +32,5 @@ rule profile:
     message:
         "Profiling {wildcards.task} on {wildcards.device}."
     shell:
-        '"$ENVS_RUN" {params.environment} python -m core --log {log}'
+        '"$ENVS_ON" {wildcards.device} {params.environment} --log {log}'
         " profile {input.spec} --repeats {params.repeats} --out {output.profile}"

@@ -30,7 +30,7 @@ rule split_profile:
     message:
         "Profiling the blocks of {wildcards.split_task} on the {wildcards.side}."
     shell:
-        '"$ENVS_RUN" main python -m core --log {log} split profile {input.spec}'
+        '"$ENVS_ON" {wildcards.device} main --log {log} split profile {input.spec}'
         " --side {wildcards.side} --repeats {params.repeats} --out {output.profile}"
 
 
@@ -66,7 +66,7 @@ rule split_run:
     message:
         "Training {wildcards.split_run} of {wildcards.split_task} in context {wildcards.context}."
     shell:
-        '"$ENVS_RUN" main python -m core --log {log} run {input.spec} --out {params.folder}'
+        '"$ENVS_ON" {wildcards.device} main --log {log} run {input.spec} --out {params.folder}'
 
 
 rule split_figure:
@@ -74,7 +74,12 @@ rule split_figure:
         results=inputs_of_split_figure,
     output:
         pdf="figures/{split_figure}.pdf",
-        png="figures/{split_figure}.png",
+        png=report(
+            "figures/{split_figure}.png",
+            caption="../workflow/report/figure.rst",
+            category="Figures of split training",
+            labels={"figure": "{split_figure}"},
+        ),
         csv="figures/{split_figure}.csv",
     log:
         "logs/figures/{split_figure}.log",

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "flops": BOTH,
     "memory": BOTH,
     "snapshot": BOTH,
+    "sampling": ("main",),
     "parity": ("main",),
     "time_to_accuracy": ("main",),
     "workflow": ("main",),
@@ -27,8 +28,12 @@ BENCHMARKS = {
     "wire": ("main",),
     "pipeline": ("main",),
     "cuts": ("main",),
+    "trace": ("main",),
+    "codec_accuracy": ("main",),
     "edge_memory": ("main",),
     "chairs": ("main",),
+    "dispatch": ("main",),
+    "plan": ("main",),
 }
 
 

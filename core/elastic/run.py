@@ -19,6 +19,7 @@ from core.elastic.timing import Timing
 from core.elastic.trainer import Trainer, steps_per_epoch
 from core.errors import ConfigError, DataError
 from core.frameworks import FRAMEWORKS
+from core.measure.recorder import FILE, measured
 from core.spec import RunSpec
 from core.training import run_folder, threads
 from core.training.alone import alone_on
@@ -51,7 +52,9 @@ def _train(spec: RunSpec, out: Path) -> None:
     _check_profile(timing, spec, backend)
     snapshots, events = Snapshots(run_folder.snapshots(out), name), EventLog(out / "tensorboard")
     origin = results.origin(backend.versions())
-    progress = Trainer(spec, backend, train, test, timing, snapshots, events, origin).run()
+    with measured(snapshots.folder, spec) as recorder:
+        progress = Trainer(spec, backend, train, test, timing, snapshots, events, origin).run()
+    recorder.save(out / FILE)
     last = progress.legs[-1]
     extra = {
         "identity": name,
@@ -65,6 +68,7 @@ def _train(spec: RunSpec, out: Path) -> None:
         "tensors": [t.name for t in backend.tensors],
         "step": {"full_s": timing.full, "forward_s": timing.forward},
         "profiling": {key: timing.context[key] for key in ("taken_s", "solver")},
+        "measure": recorder.summary(results.seconds(progress.rows)),
     }
     results.write(out, spec, progress.rows, extra)
 

@@ -17,6 +17,7 @@ from core.elastic.schemes import SCHEMES, prediction_layer
 from core.elastic.selector import Floats, Mask, select
 from core.elastic.timing import Timing
 from core.errors import TrainingError
+from core.measure import recorder, trace
 from core.results import TRAINING_SECONDS
 from core.spec import RunSpec
 from core.training.events import EventLog
@@ -99,6 +100,8 @@ class Trainer:
         if self.progress.epoch < epochs:
             self.progress.legs.append(self._origin | {"from_epoch": self.progress.epoch + 1})
         done = self.progress.epoch * self._steps + self.progress.batch
+        if self.progress.epoch < epochs:
+            recorder.begin(done)
         with self._stop, ProgressBar(epochs * self._steps, done) as bar:
             self._saved_at = time.monotonic()
             while self.progress.epoch < epochs:
@@ -122,6 +125,7 @@ class Trainer:
             self._prune_if_due()
             self._use(np.array(self._fixed))
         elif self.progress.epoch % self._scheme["interval"] == 0:
+            recorder.mark(trace.SELECTION, self.progress.epoch + 1)
             with self._timed("selection"):
                 self._use(self._select())
 
@@ -171,6 +175,7 @@ class Trainer:
         if self._smaller:
             self._measure_pruned()  # here, where no time counts
         row = self._row(loss, correct)
+        recorder.mark(trace.EPOCH, progress.epoch + 1)
         progress.rows.append(row)
         progress.epoch, progress.batch, progress.current = progress.epoch + 1, 0, {}
         self._last_save_s = self._save()
@@ -372,6 +377,7 @@ class Trainer:
         start = time.perf_counter()
         arrays = self._backend.state() | {"mask": self._mask.astype(np.uint8)}
         step = self.progress.epoch * self._steps + self.progress.batch
+        recorder.mark(trace.SNAPSHOT, step)
         self._snapshots.save(step, Snapshot(arrays, asdict(self.progress)))
         self._saved_at = time.monotonic()
         seconds = time.perf_counter() - start

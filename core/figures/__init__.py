@@ -31,7 +31,7 @@ COMMON = ("kind", "dataset", "model", "device", "schemes")
 KINDS = {
     "curves": Kind(shows=("test_accuracy", "test_loss")),
     "bars": Kind(
-        shows=("test_accuracy", "hours", "teraflops"),
+        shows=("test_accuracy", "hours", "teraflops", "memory", "total_memory", "energy"),
         most=2,
         one=("dataset",),
         takes=("vary", "longer"),
@@ -42,6 +42,7 @@ KINDS = {
     "solver": Kind(one=("dataset", "schemes")),
     "overhead_table": Kind(one=("dataset", "schemes")),
     "speedup_table": Kind(one=("model",), takes=("vary", "targets")),
+    "measure_trace": Kind(one=("model", "dataset", "schemes")),
 }
 
 

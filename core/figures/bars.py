@@ -1,5 +1,7 @@
-"""Kind `bars`: accuracy, time and multiply-adds of whole runs, a bar each, grouped by model."""
+"""Kind `bars`: accuracy, time, multiply-adds, energy and memory of whole runs, a bar each, grouped
+by model."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from core.figures import style
+from core.figures import measured, style
 from core.figures.draw import Drawn
+from core.figures.measured import Cost
 from core.figures.results import Run, Settings
 
 BAR, HEADING = 0.165, 0.19  # inches that a bar and the name of a group take
@@ -19,29 +22,54 @@ ROOM = 1.34  # length of the axis over the longest bar, for the number behind it
 
 @dataclass(frozen=True)
 class Quantity:
-    """value: of a run. title: of the figure. unit, column: on the axis and in the table."""
+    """value: of a run. title: of the figure. unit, column: on the axis and in the table. scaled:
+    from the longest bar, the unit that fits and how much it is."""
 
-    value: Callable[[Run], float]
+    value: Callable[[Run], Cost]
     title: str
     unit: str
     column: str
+    scaled: Callable[[float], tuple[str, float]] | None = None
+
+
+def joules(longest: float) -> tuple[str, float]:
+    """The unit that fits energies up to that many joules, and its joules."""
+    return next(
+        (unit, size)
+        for unit, size, limit in (("J", 1.0, 1e4), ("kJ", 1e3, 1e7), ("MJ", 1e6, math.inf))
+        if longest <= limit
+    )
 
 
 QUANTITIES = {
     "test_accuracy": Quantity(
-        lambda run: run.best_accuracy, "test accuracy", "best epoch (%)", "best test_accuracy (%)"
+        lambda run: Cost(run.best_accuracy),
+        "test accuracy",
+        "best epoch (%)",
+        "best test_accuracy (%)",
     ),
     "hours": Quantity(
-        lambda run: float(run.hours(testing=False)[-1]),
+        lambda run: Cost(float(run.hours(testing=False)[-1])),
         "training time",
         "testing excluded",
         "hours, testing excluded",
+        style.time_unit,
     ),
     "teraflops": Quantity(
-        lambda run: float(run.teraflops.sum()),
+        lambda run: Cost(float(run.teraflops.sum())),
         "training TFLOPs",
         "multiply-adds × 10¹²",
         "teraflops (multiply-adds)",
+    ),
+    "memory": Quantity(measured.memory, "peak memory", "processes (GiB)", "peak memory (GiB)"),
+    "total_memory": Quantity(
+        measured.total_memory,
+        "peak memory",
+        "with accelerator (GiB)",
+        "peak memory with accelerator (GiB)",
+    ),
+    "energy": Quantity(
+        measured.energy, "energy", "testing included", "energy, testing included (J)", joules
     ),
 }
 
@@ -57,7 +85,7 @@ def draw(entry: Mapping[str, Any], runs: Sequence[Run], settings: Settings) -> D
     for axes, y in zip(panels, entry["y"], strict=True):
         _plot(axes, QUANTITIES[y], groups, places)
     _name_rows(panels[0], groups, places)
-    titles = " and ".join(QUANTITIES[y].title for y in entry["y"])
+    titles = " and ".join(dict.fromkeys(QUANTITIES[y].title for y in entry["y"]))
     data = style.human(settings.ran(entry["dataset"][0]))
     model = style.human(runs[0].model) if len(groups) == 1 else "models"
     style.add_title(figure, f"{_sentence(titles)}, {model} on {data}")
@@ -89,7 +117,8 @@ def _table(ys: Sequence[str], groups: Sequence[Sequence[Run]]) -> pd.DataFrame:
     for group in groups:
         for run in group:
             for quantity in (QUANTITIES[y] for y in ys):
-                values = {"quantity": quantity.column, "y": quantity.value(run)}
+                y, missing = quantity.value(run)
+                values = {"quantity": quantity.column, "y": y, "missing": missing}
                 rows.append(run.row(_label(run, group), {"epochs": len(run.epochs)} | values))
     return pd.DataFrame(rows)
 
@@ -110,25 +139,46 @@ def _plot(
     groups: Sequence[Sequence[Run]],
     places: Sequence[Sequence[float]],
 ) -> None:
-    values = [[quantity.value(run) for run in group] for group in groups]
-    longest = max(value for group in values for value in group)
-    unit, scale = quantity.unit, 1.0
-    if quantity is QUANTITIES["hours"]:
-        name, scale = style.time_unit(longest)
-        unit = f"{unit} ({name})"
-    for group, ys, lengths in zip(groups, places, values, strict=True):
-        for run, y, length in zip(group, ys, lengths, strict=True):
-            look, shown = style.look(run.scheme), length / scale
-            axes.barh(y, shown, height=0.74, color=look.colour, linewidth=0)
+    values = [quantity.value(run).value for group in groups for run in group]
+    colours = [style.look(run.scheme).colour for group in groups for run in group]
+    ys = [y for group in places for y in group]
+    unit = plot_bars(axes, ys, values, colours, quantity.scaled)
+    axes.set_xlabel(f"{_sentence(quantity.title)},\n{quantity.unit}{unit}")
+
+
+def plot_bars(
+    axes: Axes,
+    ys: Sequence[float],
+    values: Sequence[float],
+    colours: Sequence[str],
+    scaled: Callable[[float], tuple[str, float]] | None = None,
+    absent: Sequence[float] = (),
+) -> str:
+    """Bars with their numbers at places; words in the place of a value that is NaN. absent: places
+    where there is nothing of which a value could be known. Returns the unit that fits, in brackets,
+    where there is a choice."""
+    known = [value for value in values if not math.isnan(value)]
+    unit, scale = scaled(max(known)) if scaled and known else ("", 1.0)
+    for y, value, colour in zip(ys, values, colours, strict=True):
+        if math.isnan(value):
             axes.annotate(
-                style.number(shown), (shown, y), (2, 0), textcoords="offset points",
-                va="center", size=6.5,
+                "none" if y in absent else "not known", (0, y), (3, 0),
+                textcoords="offset points", va="center", size=6.5, style="italic", color="#555555",
             )  # fmt: skip
-    axes.set_xlim(0, (ROOM * longest or 1) / scale)
+            continue
+        shown = value / scale
+        axes.barh(y, shown, height=0.74, color=colour, linewidth=0)
+        axes.annotate(
+            style.number(shown), (shown, y), (2, 0), textcoords="offset points", va="center",
+            size=6.5,
+        )  # fmt: skip
+    axes.set_xlim(0, (ROOM * max(known, default=0) or 1) / scale)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlabel(f"{_sentence(quantity.title)},\n{unit}")
+    if not known:
+        axes.set_xticks([])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
+    return f" ({unit})" if unit else ""
 
 
 def _name_rows(
@@ -152,6 +202,12 @@ def _notes(ys: Sequence[str], groups: Sequence[Sequence[Run]]) -> list[str]:
     notes = []
     if "teraflops" in ys:
         notes.append("multiply-adds counted in the graph of the step")
+    if "energy" in ys:
+        notes += measured.meters([(style.label(r.scheme, r.rho), r) for g in groups for r in g])
+    for quantity in (QUANTITIES[y] for y in ys):
+        costs = [(style.label(r.scheme, r.rho), quantity.value(r)) for g in groups for r in g]
+        what = quantity.column.rpartition(" (")[0].partition(",")[0]
+        notes += measured.missing(what, costs)
     longer = [
         f"{style.label(run.scheme, run.rho)} of {style.human(run.model)} ({len(run.epochs)} epochs)"
         for group in groups

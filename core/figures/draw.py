@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from core.errors import ConfigError
-from core.figures import check_entry, split_face, style
+from core.figures import check_entry, measured, split_face, style
 from core.figures.matching import matched
 from core.figures.results import Run, Settings, read_run
 from core.figures.split_kinds import SPLIT_KINDS, check_split_entry
@@ -45,7 +45,8 @@ class Family(NamedTuple):
 
 def _elastic_origin(entry: Entry, runs: Sequence[Run], settings: Settings) -> list[str]:
     stood_in = {name: settings.ran(name) for name in (*entry["model"], *entry["dataset"])}
-    return style.provenance(runs, stood_in, entry["device"])
+    labelled = [(style.label(run.scheme, run.rho), run) for run in runs]
+    return [*style.provenance(runs, stood_in, entry["device"]), *measured.throttled(labelled)]
 
 
 ELASTIC = Family(check_entry, read_run, matched, _elastic_origin)

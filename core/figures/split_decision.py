@@ -40,7 +40,7 @@ def draw(entry: Mapping[str, Any], runs: Sequence[SplitRun], settings: Settings)
     rates, cuts, codecs = figure.subplots(
         3, 1, sharex=True, gridspec_kw={"height_ratios": [2.2, 1.5, 0.8]}
     )
-    asked = _plot_rates(rates, run, end, scale)
+    _plot_rates(rates, run, end, scale)
     _plot_cuts(cuts, run, choices, end, scale)
     bands = _plot_codecs(codecs, choices, end, scale)
     for axes in (rates, cuts, codecs):
@@ -50,7 +50,7 @@ def draw(entry: Mapping[str, Any], runs: Sequence[SplitRun], settings: Settings)
     codecs.set_xlabel(f"Training time ({unit})")
     style.add_legend(figure, rates, bands)
     style.add_title(figure, f"{look(run.scheme).label}, {subject(run)}, {title_of(run)}")
-    return Drawn(figure, _table(run, choices), [_moves(choices), *asked])
+    return Drawn(figure, _table(run, choices), [_moves(choices)])
 
 
 def _choices(run: SplitRun) -> list[dict[str, Any]]:
@@ -76,15 +76,17 @@ def _moves(choices: Sequence[Mapping[str, Any]]) -> str:
 def link_seconds(run: SplitRun, seconds: Floats) -> Floats | None:
     """When that was since the first byte on the emulated link, from seconds of training.
 
-    Tests and snapshots after each epoch lie between. What the link lived longer than the run was
-    before its first step. None where that is not known: the link was started again.
+    Tests and snapshots after each epoch lie between. None where that is not known: the run or the
+    link was started again.
     """
     link, legs = run.result.get("link"), run.result.get("legs", [])
-    if not link or len(legs) != 1:
+    if not link or len(legs) != 1 or link["began_unix"] is None:
         return None
     training = np.cumsum(run.epochs["training_s"].to_numpy())
     between = np.cumsum((run.epochs["testing_s"] + run.epochs["snapshot_s"]).to_numpy())
-    start = max(0.0, float(link["seconds"]) - training[-1] - between[-1])
+    start = legs[0]["began_unix"] - link["began_unix"]
+    if start < 0:  # a link that began anew
+        return None
     epoch = np.searchsorted(training, seconds, side="right").clip(max=len(training) - 1)
     before = np.concatenate([[0.0], between[:-1]])[epoch]
     return np.asarray(seconds + start + before, dtype=np.float64)
@@ -103,8 +105,7 @@ def _asked(run: SplitRun, seconds: Floats) -> dict[str, Floats]:
     return {way: np.array([trace.rate(s) / MBIT for s in at]) for way, trace in traces}
 
 
-def _plot_rates(axes: Axes, run: SplitRun, end: float, scale: float) -> list[str]:
-    """The rates; what a reader must know of those that were asked."""
+def _plot_rates(axes: Axes, run: SplitRun, end: float, scale: float) -> None:
     seconds = np.linspace(0, end, POINTS)
     asked = _asked(run, seconds)
     for way, values in asked.items():
@@ -120,8 +121,6 @@ def _plot_rates(axes: Axes, run: SplitRun, end: float, scale: float) -> list[str
     axes.set_yscale("log")
     style.few_ticks(axes.yaxis)
     axes.set_ylabel("Rate (Mbit/s)")
-    moving = asked and run.spec["context"]["trace"]
-    return ["asked rates: their start is estimated from how long the link lived"] if moving else []
 
 
 def _plot_cuts(

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.elastic.schemes import Look
 from core.errors import ConfigError
-from core.figures import style
+from core.figures import measured, style
 from core.figures.results import Settings, processor
 from core.figures.split_kinds import SPLIT_KINDS
 from core.figures.split_matching import sends
@@ -53,6 +53,8 @@ def origin(entry: Mapping[str, Any], given: Sequence[Any], settings: Settings) -
     if source == "nothing":
         return []  # the kind itself knows
     lines = _of_profiles(given) if source == "profiles" else _of_runs(entry, given)
+    if source == "runs":
+        lines.append(measured.throttled([(look(run.scheme).label, run) for run in given]))
     return [style.SEPARATOR.join(parts) for parts in lines if parts]
 
 

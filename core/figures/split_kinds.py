@@ -39,6 +39,9 @@ SPLIT_KINDS = {
     ),
     "split_profile": SplitKind("profiles", needs=("task",)),
     "split_weights": SplitKind(one=("schemes", "contexts")),
+    "split_energy": SplitKind(takes=("steps",), one=("contexts",)),
+    "split_memory": SplitKind(takes=("steps",), one=("contexts",)),
+    "split_trace": SplitKind(takes=("steps",), one=("schemes", "contexts")),
     "chairs_samples": SplitKind(one=("schemes", "contexts"), shows="images"),
     "split_simulated": SplitKind("nothing", needs=("networks", "contexts")),
 }

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from core import machine
 from core.data.texts import VOCABULARY
 from core.errors import CoreError, DataError, PeerError
+from core.measure import recorder, trace
 from core.split import codec as codecs
 from core.split import samples
 from core.split.batches import Testing, Training
@@ -48,7 +49,7 @@ from core.split.messages import (
     tensor_of,
     with_tensor,
 )
-from core.split.network import block_count, input_of, make_part
+from core.split.network import block_count, frozen_count, input_of, make_part
 from core.split.pace import Pace
 from core.split.part import State, below, loss_of, under
 from core.split.sides import front_of, other, turned
@@ -80,7 +81,7 @@ class Back:
         targets. out: folder for generated images, where it makes some."""
         self._spec, self._channel = spec, channel
         self._snapshots = Snapshots(snapshots, spec.digest)
-        self._blocks = block_count(spec)
+        self._blocks, self._frozen = block_count(spec), frozen_count(spec)
         self._data, self._out = data, out
         self._pace = Pace(spec[other(front_of(spec))]["slowdown"])
         self._part = make_part(spec, range(0))
@@ -147,7 +148,7 @@ class Back:
         with self._pace.work():
             targets, places = self._targets(frame)
             features = self._input(frame, places)
-            features.requires_grad_(self._cut > 0)
+            features.requires_grad_(self._cut > self._frozen)
             loss, correct = loss_of(self._part.forward(features, frame.step), targets)
             torch.autograd.backward(loss)
             self._part.update(rate)
@@ -297,6 +298,7 @@ class Back:
             self._hold(cut)
             self._use(*names)
         self._begun = True
+        recorder.begin(frame.step)
         return Frame(READY, frame.step)
 
     def _save(self, frame: Frame) -> Frame:
@@ -306,6 +308,7 @@ class Back:
         progress = {"cut": self._cut, "codecs": self._names}
         if not self._saved <= frame.step < LAST:
             raise ValueError(f"a snapshot of step {frame.step} after that of {self._saved}")
+        recorder.mark(trace.SNAPSHOT, frame.step)
         self._snapshots.save(frame.step, Snapshot(arrays, progress))
         self._saved = frame.step
         return Frame(SAVED, frame.step, {}, {})
@@ -333,7 +336,8 @@ class Back:
         return Frame(DISTRIBUTIONS, frame.step, {}, {"blocks": found})
 
     def _finish(self, frame: Frame) -> Frame:
-        return Frame(FINISHED, frame.step, {}, {"peak_mib": machine.peak_mib()})
+        facts = {"peak_mib": machine.peak_mib(), "measure": recorder.summary()}
+        return Frame(FINISHED, frame.step, {}, facts)
 
 
 def _rate(frame: Frame) -> float:

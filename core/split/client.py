@@ -182,6 +182,7 @@ class _Caller:
             ("grpc.use_local_subchannel_pool", 1),  # gRPC's own back-off must not outlive a call
             ("grpc.enable_retries", 0),
             ("grpc.enable_http_proxy", 0),
+            wire.full_link(self.channel.limits.patience),
         ]
         if self.security is None:
             return grpc.insecure_channel(self.address, options)

@@ -202,7 +202,10 @@ class Codec:
         return self._body if dtype == "float32" else _Direct(Plain(DTYPES[dtype]))
 
 
-def make(name: str, seed: int = 0, memory_mib: float = 64, limit_mib: float = 256) -> Codec:
+LIMIT_MIB = 256.0  # of a tensor, encoded or decoded
+
+
+def make(name: str, seed: int = 0, memory_mib: float = 64, limit_mib: float = LIMIT_MIB) -> Codec:
     """A codec of this name, as new.
 
     seed: of random rounding. memory_mib: what delta coding may remember, on either side.

@@ -11,6 +11,7 @@ from core import RECIPE, schema
 from core.data import catalog
 from core.errors import ConfigError
 from core.figures.split_kinds import SPLIT_KINDS, check_split_entry, combinations
+from core.measure.settings import for_spec, meter_for_spec
 from core.models.blocks import NETWORKS, check_size
 from core.split.codecs import parse
 from core.split.contexts import Context, read_contexts
@@ -270,6 +271,7 @@ def run_spec(config: Config, key: SplitKey, devices: Config, contexts: Path) -> 
         "training": _training(split, task, dict(key.options)),
         "scheme": _scheme(split, task, key),
         "profile": profiles(config, key.task),
+        **for_spec(config["measure"]),
     }
 
 
@@ -281,6 +283,9 @@ def profile_spec(config: Config, task: str, devices: Config, contexts: Path) -> 
         config, SplitKey(device, task, NO_CONTEXT, "context_aware", 0), devices, contexts
     )
     spec["edge"]["slowdown"] = spec["cloud"]["slowdown"] = 1
+    spec["edge"].pop("meter", None)
+    spec["cloud"].pop("meter", None)
+    spec.pop("measure", None)
     spec["timing"] = "measured"
     same: Config = {
         "epochs": 1,
@@ -308,6 +313,7 @@ def _side(side: Config, device: Config) -> Config:
         "title": title,
         "threads": threads,
         "slowdown": side["slowdown"],
+        **meter_for_spec(device),
     }
 
 

@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import core
 from core import schema
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
+from core.files import digest
 from core.split.traces import MBIT, Fading, Trace, read_csv, read_mahimahi, synthetic
 
 SHIPPED = Path(core.__file__).parents[1] / "config" / "contexts"
@@ -41,7 +42,8 @@ _KEYS = {
 class Context:
     """A network condition. up and down are None where nothing is emulated.
 
-    trace: as in the file, paths absolute; None where the rates are constant.
+    trace: as in the file, paths absolute, each with the sha256 of its file (`up_sha256`); None
+        where the rates are constant.
     """
 
     name: str
@@ -67,6 +69,13 @@ class Context:
             fading = Fading(**{key: self.trace[key] for key in _FADING})
             return synthetic(up, down, fading, self.trace["seed"])
         read = read_mahimahi if self.trace["kind"] == "mahimahi" else read_csv
+        for key in ("up", "down"):
+            file = Path(self.trace[key])
+            if not file.is_file() or digest(file) != self.trace.get(f"{key}_sha256"):
+                raise DataError(
+                    f"trace {file} is not the file that the spec was written with; put "
+                    "it back, or let Snakemake write the spec again"
+                )
         return read(Path(self.trace["up"])), read(Path(self.trace["down"]))
 
     def plain(self) -> dict[str, Any]:
@@ -94,8 +103,8 @@ def load(path: Path) -> Context:
     _check_emulation(content, path)
     content.pop("notes", None)
     if content["trace"]:
-        for key in {"up", "down"} & set(content["trace"]):
-            content["trace"][key] = str((path.parent / content["trace"][key]).resolve())
+        for key in sorted({"up", "down"} & set(content["trace"])):
+            content["trace"] |= _trace_file(path, key, content["trace"][key])
     return Context.of({"name": path.stem, **content})
 
 
@@ -105,6 +114,14 @@ def read_contexts(folder: Path) -> dict[str, Context]:
     if not found:
         raise ConfigError(f"{folder} holds no contexts (NAME.yaml)")
     return found
+
+
+def _trace_file(path: Path, key: str, name: str) -> dict[str, str]:
+    """Where a trace lies, and what is in it: the same name with other rates is another context."""
+    file = (path.parent / name).resolve()
+    if not file.is_file():
+        raise ConfigError(f"{path}: trace.{key}: there is no file {file}")
+    return {key: str(file), f"{key}_sha256": digest(file)}
 
 
 def _check_trace(trace: dict[str, Any] | None, path: Path) -> None:

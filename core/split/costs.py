@@ -5,8 +5,8 @@ stands here, made from two device profiles (`Costs.from_profiles`) or from the p
 (`core.split.published`).
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -53,20 +53,30 @@ class CodecCosts:
         edge: "PerMib",
         cloud: "PerMib",
         mib: ArrayLike,
+        frozen: int = 0,
         front: Side = EDGE,
     ) -> "CodecCosts":
         """nbytes: encoded features at each cut, shape (n+1,); the two ends are not looked at.
         input_bytes: the raw inputs of a batch; NaN where unknown.
         mib: MiB of the float32 features at each cut, which the seconds per MiB refer to.
+        frozen: first blocks that are not trained; no gradient comes back to a cut among them.
         front: the side that sends the features.
         """
         size, encoded = (np.array(a, dtype=np.float64) for a in (mib, nbytes))
         size[[0, -1]] = encoded[[0, -1]] = 0.0
+        returned, back = size.copy(), encoded.copy()
+        returned[: frozen + 1] = back[: frozen + 1] = 0.0
         forth = encoded.copy()
         forth[0] = input_bytes
-        up, down = (forth, encoded) if front == EDGE else (encoded, forth)
-        seconds = (edge.encode_s, edge.decode_s, cloud.encode_s, cloud.decode_s)
-        return cls(up, down, *(size * each for each in seconds))
+        here = front == EDGE
+        return cls(
+            uplink_bytes=forth if here else back,
+            downlink_bytes=back if here else forth,
+            edge_encode_s=(size if here else returned) * edge.encode_s,
+            edge_decode_s=(returned if here else size) * edge.decode_s,
+            cloud_encode_s=(returned if here else size) * cloud.encode_s,
+            cloud_decode_s=(size if here else returned) * cloud.decode_s,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,19 @@ class PerMib:
 
     encode_s: float
     decode_s: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many times as long as its profile says a side takes: where both sides compute (both), and
+    where it alone does (alone). Two sides on one machine slow each other down."""
+
+    both: float = 1.0
+    alone: float = 1.0
+
+    def by_cut(self, blocks: int) -> Floats:
+        """Shape (n+1,)."""
+        return np.array([self.alone, *[self.both] * (blocks - 1), self.alone])
 
 
 @dataclass(frozen=True)
@@ -133,6 +156,35 @@ class Costs:
             known = ", ".join(self.codecs)
             raise ValueError(f"no costs of codec {name!r}; known: {known}") from None
 
+    def loaded(self, edge: "Load", cloud: "Load") -> "Costs":
+        """The same with the seconds of each side multiplied by its load."""
+        ours, theirs = (load.by_cut(self.blocks) for load in (edge, cloud))
+        codecs = {
+            name: replace(
+                codec,
+                edge_encode_s=codec.edge_encode_s * ours,
+                edge_decode_s=codec.edge_decode_s * ours,
+                cloud_encode_s=codec.cloud_encode_s * theirs,
+                cloud_decode_s=codec.cloud_decode_s * theirs,
+            )
+            for name, codec in self.codecs.items()
+        }
+        return replace(
+            self,
+            edge_s=self.edge_s * ours,
+            edge_replay_s=self.edge_replay_s * ours,
+            cloud_s=self.cloud_s * theirs,
+            codecs=codecs,
+            cloud_replay_s=None if self.cloud_replay_s is None else self.cloud_replay_s * theirs,
+        )
+
+    def without(self, cuts: Sequence[int]) -> "Costs":
+        """The same with these cuts unknown, so that they are no candidates. An end stays as it is:
+        nothing is sent at n, and raw inputs at 0."""
+        edge = self.edge_s.copy()
+        edge[[cut for cut in cuts if 0 < cut < self.blocks]] = np.nan
+        return replace(self, edge_s=edge)
+
     def moved_bytes(self, before: int, after: int) -> float:
         """Bytes of the blocks that change sides between two cuts."""
         return float(self.block_bytes[min(before, after) : max(before, after)].sum())
@@ -145,6 +197,7 @@ class Costs:
         codecs: Iterable[str],
         input_bytes: float,
         encoded_bytes: EncodedBytes = wire_bytes,
+        decoded: Collection[str] = (),
         front: Side = EDGE,
     ) -> "Costs":
         """Costs from the profiles of two devices, as `core.split.profile` writes them.
@@ -153,22 +206,30 @@ class Costs:
 
         codecs: names; both profiles must have timed them.
         input_bytes: the raw inputs of a batch as they are uploaded (uint8 images, int tokens).
-        encoded_bytes: (codec, shape) → bytes on the wire. front: the side with the first blocks.
+        encoded_bytes: (codec, shape) → bytes on the wire.
+        decoded: codecs whose features the front decodes too, as error feedback needs.
+        front: the side with the first blocks.
         Raises DataError for profiles that lack something, or are not of the same network.
         """
         shapes = _same_network(edge, cloud)
+        frozen = int(_entry(edge, "frozen", "edge"))
         mib = [np.prod(s) * FLOAT32 / MIB for s in shapes]
         costs = {}
         for name in codecs:
             nbytes = [encoded_bytes(name, s) for s in shapes]
-            sides = (_per_mib(edge, name, "edge"), _per_mib(cloud, name, "cloud"))
-            costs[name] = CodecCosts.of_features(nbytes, input_bytes, *sides, mib, front)
+            sides = {EDGE: _per_mib(edge, name, EDGE), CLOUD: _per_mib(cloud, name, CLOUD)}
+            if name in decoded:
+                own = sides[front]
+                sides[front] = PerMib(own.encode_s + own.decode_s, own.decode_s)
+            costs[name] = CodecCosts.of_features(
+                nbytes, input_bytes, sides[EDGE], sides[CLOUD], mib, frozen, front
+            )
         moved = _numbers(edge, "parameter_bytes", "edge")
         moved = moved + _numbers(edge, "optimiser_bytes", "edge")
         if front == EDGE:
-            first, replay, last = _first(edge, EDGE), _replay(edge, EDGE), _last(cloud, CLOUD)
-            return cls(first, first + replay, last, costs, moved)
-        first, replay, last = _first(cloud, CLOUD), _replay(cloud, CLOUD), _last(edge, EDGE)
+            first, replay = _first(edge, EDGE), _replay(edge, EDGE, frozen)
+            return cls(first, first + replay, _last(cloud, CLOUD), costs, moved)
+        first, replay, last = _first(cloud, CLOUD), _replay(cloud, CLOUD, frozen), _last(edge, EDGE)
         first[-1] = np.nan  # the loss is where the targets are: at cut n the edge could not have it
         return cls(last, last, first, costs, moved, cloud_replay_s=first + replay)
 
@@ -178,10 +239,11 @@ def _first(profile: dict[str, Any], side: Side) -> Floats:
     return _up_to(_seconds(profile, "forward_s", side) + _seconds(profile, "backward_s", side))
 
 
-def _replay(profile: dict[str, Any], side: Side) -> Floats:
+def _replay(profile: dict[str, Any], side: Side, frozen: int) -> Floats:
     """Of their second forward."""
     replay = _up_to(_seconds(profile, "forward_s", side))
     replay[-1] = 0.0  # all blocks on one side: nothing waits for a gradient
+    replay[: frozen + 1] = 0.0  # nothing to train: nothing is replayed
     return replay
 
 
@@ -198,7 +260,7 @@ def _up_to(parts: Floats) -> Floats:
 
 def _same_network(edge: dict[str, Any], cloud: dict[str, Any]) -> list[tuple[int, ...]]:
     """The feature shapes, which both profiles must share."""
-    for key in ("blocks", "batch", "feature_shapes"):
+    for key in ("blocks", "batch", "feature_shapes", "frozen"):
         if _entry(edge, key, "edge") != _entry(cloud, key, "cloud"):
             raise DataError(
                 f"the profiles of edge and cloud differ in {key}: they are not of the same network "

@@ -7,17 +7,22 @@ before the next change, r steps take
     t = (r − 1)·T* + T0 + (⌈r/(K+1)⌉ − 1)·max(0, T0 − (K+1)·T*)
 
 and the time to move the blocks that change sides. The slowest of the four goes on without a break
-as long as K + 1 steps of it last longer than the way of one step through all four; if not, the front
-waits once every K + 1 steps. K = 0 gives r·T0, serial training.
+as long as K + 1 steps of it last longer than the way of one step through all four; if not, the
+front waits once every K + 1 steps. K = 0 gives r·T0, serial training.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import Any, Protocol
 
-from core.split.costs import Costs
+from core.split.costs import Costs, Load
 from core.split.sides import EDGE
+
+# Load: fewest steps that tell of it, how much a look counts against those before, and the most that
+# is believed.
+FEWEST, NEW, MOST_LOAD = 3, 0.5, 20.0
 
 
 @dataclass(frozen=True)
@@ -245,6 +250,10 @@ class Engine:
     since the last move), here at every look, starting from one interval. What has held for long is
     expected to hold for long, and an expensive move waits until it is likely to pay. r is never
     more than the steps that are left in the run.
+
+    The paper goes by profiles of the devices as they were. Devices get warm, and are shared: what
+    `observe` is told of finished steps says how many times as long as profiled each side takes now,
+    and every candidate is predicted with that.
     """
 
     def __init__(
@@ -273,6 +282,12 @@ class Engine:
         self._interval, self._margin = interval, margin
         self._moved = self._looked = 0  # steps
         self._pending: Choice | None = None
+        self._loads = {"edge": Load(), "cloud": Load()}
+        self._seen: list[tuple[float, float]] = []
+
+    def observe(self, edge_s: float, cloud_s: float) -> None:
+        """T1 and T3 of a finished step under the choice in force."""
+        self._seen.append((edge_s, cloud_s))
 
     def due(self, step: int) -> bool:
         """Whether `consider` would look at this step: time to have a fresh estimate."""
@@ -289,16 +304,23 @@ class Engine:
         self._looked = step
         self.expected = 0.8 * self.expected + 0.2 * (step - self._moved)
         pending, self._pending = self._pending, None
+        self._weigh(staleness)
         if link is None:
             return None
         remaining = max(1, min(round(self.expected), self._steps - step))
         stay = self._predict(self.choice, link, staleness, remaining)
         found = best(
-            self._costs, link, self._uplinks, self._downlinks, staleness, remaining, self.choice.cut
+            self._loaded,
+            link,
+            self._uplinks,
+            self._downlinks,
+            staleness,
+            remaining,
+            self.choice.cut,
         )
         go = self._predict(pending, link, staleness, remaining) if pending else found
         if pending and self._better(go, stay) and not self._better(found, go):
-            self.choice, self._moved = pending, step
+            self.choice, self._moved, self._seen = pending, step, []
             return Move(step, stay, go)
         self._pending = found.choice if self._better(found, stay) else None
         return None
@@ -306,9 +328,28 @@ class Engine:
     def _better(self, one: Prediction, other: Prediction) -> bool:
         return one.total_s < (1 - self._margin) * other.total_s
 
+    @property
+    def _loaded(self) -> Costs:
+        return self._costs.loaded(self._loads["edge"], self._loads["cloud"])
+
+    def _weigh(self, staleness: int) -> None:
+        """Load of both sides, from the median of the steps since the last look."""
+        seen, self._seen = self._seen, []
+        if len(seen) < FEWEST:
+            return
+        profiled = stages(self._costs, self.choice, staleness)
+        both = 0 < self.choice.cut < self._costs.blocks
+        for side, times in zip(("edge", "cloud"), zip(*seen, strict=True), strict=True):
+            usual = getattr(profiled, f"{side}_s")
+            if usual > 0:
+                now = min(max(median(times) / usual, 1 / MOST_LOAD), MOST_LOAD)
+                load, key = self._loads[side], "both" if both else "alone"
+                smooth = NEW * now + (1 - NEW) * getattr(load, key)
+                self._loads[side] = replace(load, **{key: smooth})
+
     def _predict(self, choice: Choice, link: Link, staleness: int, remaining: int) -> Prediction:
         return predict(
-            self._costs,
+            self._loaded,
             link,
             **asdict(choice),
             staleness=staleness,
@@ -324,6 +365,7 @@ class Engine:
             "moved": self._moved,
             "looked": self._looked,
             "pending": self._pending and asdict(self._pending),
+            "loads": {side: asdict(load) for side, load in self._loads.items()},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -332,3 +374,5 @@ class Engine:
         self.expected = state["expected"]
         self._moved, self._looked = state["moved"], state["looked"]
         self._pending = Choice(**state["pending"]) if state["pending"] else None
+        self._loads = {side: Load(**load) for side, load in state["loads"].items()}
+        self._seen = []

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.measure import recorder, trace
 from core.split import samples
 from core.split.batches import Testing, Training
 from core.split.chair_batches import ChairTests
@@ -137,7 +138,9 @@ class Front:
         else:
             self._begin()
         if self.progress.epoch < self._training["epochs"]:
-            self.progress.legs.append(self._origin | {"from_step": self._done()})
+            leg = {"from_step": self._done(), "began_unix": time.time()}
+            self.progress.legs.append(self._origin | leg)
+            recorder.begin(self._done())
 
     def _begin(self) -> None:
         """From the first step, with the first choice of cut and codecs."""
@@ -259,6 +262,7 @@ class Front:
         self.progress.choices.append(
             {"step": self._done(), "seconds": self._now(), **_facts(choice), "why": why}
         )
+        recorder.mark(trace.CUT, f"{choice.cut} {choice.uplink} {choice.downlink}")
 
     # An epoch.
 
@@ -288,6 +292,8 @@ class Front:
         """A step is done: its gradient was applied."""
         self.progress.current["loss"] += row["loss"]
         self.progress.current["correct"] += row["correct"] or 0
+        if self._engine is not None:
+            self._engine.observe(row["edge_s"], row["cloud_s"])
         own = {"epoch": self.progress.epoch + 1, "seconds": round(self._now(), 6)}
         self._iterations.append(row | own)
 
@@ -304,6 +310,7 @@ class Front:
             loss, correct = self._pipeline.evaluate(self._tests, self._done())
         self._count_bytes()
         row = self._row(loss, correct)
+        recorder.mark(trace.EPOCH, progress.epoch + 1)
         progress.rows.append(row)
         progress.epoch, progress.batch, progress.current = progress.epoch + 1, 0, {}
         row["snapshot_s"] += self._save()
@@ -374,6 +381,7 @@ class Front:
         progress.logged = self._iterations.flush()
         progress.engine = self._engine.state() if self._engine is not None else None
         progress.estimator = self._estimator.state()
+        recorder.mark(trace.SNAPSHOT, step)
         self._snapshots.save(step, Snapshot(arrays, asdict(progress) | {"pipeline": facts}))
         self._saved_at = time.monotonic()
         seconds = time.perf_counter() - start

@@ -92,6 +92,7 @@ class Proxy:
         self._counts = {"connections": 0, "drops": 0, "stalls": 0}
         self._reopens: asyncio.TimerHandle | None = None
         self._started = time.monotonic()
+        self._began_unix: float | None = None
 
     def open(self, listen: Address) -> int:
         """Listen, and return the port. Raises PeerError."""
@@ -149,12 +150,14 @@ class Proxy:
             self.ended.set_result(None)
 
     def report(self) -> dict[str, Any]:
-        """What was asked and what was given. Seconds of the process and of its processor."""
+        """What was asked and what was given. Seconds of the process and of its processor; when
+        its first byte came, in Unix time."""
         return {
             "context": self._context.name,
             "timing": self._context.timing,
             "seconds": round(time.monotonic() - self._started, 3),
             "cpu_s": round(time.process_time(), 3),
+            "began_unix": self._began_unix,
             **self._counts,
             "up": self.up.report(),
             "down": self.down.report(),
@@ -213,6 +216,7 @@ class Proxy:
 
     def _first_byte(self, now: float) -> None:
         """Traces and outages count from here."""
+        self._began_unix = time.time()
         self.up.origin = self.down.origin = now
         for outage in self._context.outages:
             self._loop.call_at(now + outage.at_s, getattr(self, outage.kind), outage.for_s)
@@ -333,8 +337,9 @@ class Link:
     the context emulates nothing there is no process, and `link.port` is the target's.
     """
 
-    def __init__(self, context: Context, target_port: int) -> None:
-        self._context, self._target = context, target_port
+    def __init__(self, context: Context, target_port: int, listen: str = LOOPBACK) -> None:
+        """listen: address at which it waits for the edge."""
+        self._context, self._target, self._listen = context, target_port, listen
         self._process: subprocess.Popen[str] | None = None
         self.port = target_port
 
@@ -349,7 +354,7 @@ class Link:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", __spec__.name),
-                *("--listen", f"{LOOPBACK}:{port}", "--to", f"{LOOPBACK}:{self._target}"),
+                *("--listen", f"{self._listen}:{port}", "--to", f"{LOOPBACK}:{self._target}"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -47,6 +47,11 @@ def input_of(spec: Any, cut: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return tuple(features.shape[1:]), np.dtype(np.float32)
 
 
+def frozen_count(spec: Any) -> int:
+    """How many first blocks are not trained: to a cut among them no gradient comes back."""
+    return NETWORKS[spec["model"]["name"]].frozen
+
+
 def block_count(spec: Any) -> int:
     """n, of the spec's network."""
     return NETWORKS[spec["model"]["name"]].blocks

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 Report = dict[str, Any] | None
 
+HERE = "127.0.0.1"
 START_S, STOP_S = 120.0, 30.0
 RESTARTS, HEALTHY_S = 5, 60.0
 INCURABLE = (2, 3, 4, 8)  # exit codes of errors that come again
@@ -69,11 +70,13 @@ class Keeper:
 
 
 @contextmanager
-def kept_link(context: Context, target: int) -> Iterator[tuple[int, Callable[[], Report]]]:
+def kept_link(
+    context: Context, target: int, address: tuple[str, int] = (HERE, 0)
+) -> Iterator[tuple[int, Callable[[], Report]]]:
     """An emulated link in front of a port of this machine; none where nothing is emulated. Gives
-    the port to call, and what ends the link and returns its report."""
-    link = Link(context, target)
-    port = link.start()
+    the port to call, and what ends the link and returns its report. address: to listen at."""
+    link = Link(context, target, address[0])
+    port = link.start(address[1])
     keeper = Keeper("emulated link", lambda: link.start(port), link.wait)
 
     def end() -> Report:
@@ -87,16 +90,22 @@ def kept_link(context: Context, target: int) -> Iterator[tuple[int, Callable[[],
 
 
 @contextmanager
-def kept_cloud(spec: Path, snapshots: Path, certificates: Path, patience: float) -> Iterator[int]:
+def kept_cloud(
+    spec: Path,
+    snapshots: Path,
+    certificates: Path,
+    patience: float,
+    address: tuple[str, int] = (HERE, 0),
+) -> Iterator[int]:
     """The cloud's side of a run on a port of this machine, which it keeps when it is started
-    again. Raises PeerError when it does not start."""
+    again. address: to listen at; port 0 is any. Raises PeerError when it does not start."""
     words = [str(spec), "--snapshots", str(snapshots)]
     words += ["--certificates", str(certificates), "--patience", str(patience)]
-    process, port = _start_cloud(words, 0)
+    process, port = _start_cloud(words, address)
 
     def again() -> None:
         nonlocal process
-        process, _ = _start_cloud(words, port)
+        process, _ = _start_cloud(words, (address[0], port))
 
     keeper = Keeper("cloud", again, lambda: process.wait() or None)
     try:
@@ -127,8 +136,8 @@ def kept_edge(
         _end(process)
 
 
-def _start_cloud(words: list[str], port: int) -> "tuple[subprocess.Popen[str], int]":
-    process = _start("cloud", [*words, "--listen", f"127.0.0.1:{port}"])
+def _start_cloud(words: list[str], address: tuple[str, int]) -> "tuple[subprocess.Popen[str], int]":
+    process = _start("cloud", [*words, "--listen", f"{address[0]}:{address[1]}"])
     assert process.stdout is not None
     try:
         return process, int(json.loads(_line(process.stdout, START_S))["port"])

@@ -38,7 +38,7 @@ from core.split.messages import (
     tensor_of,
     with_tensor,
 )
-from core.split.network import block_count, make_part
+from core.split.network import block_count, frozen_count, make_part
 from core.split.pace import Pace
 from core.split.part import State, below, loss_of, under
 from core.split.replay import Pending
@@ -69,6 +69,7 @@ class Pipeline:
         self._spec, self._channel = spec, channel
         self._estimator, self._finished = estimator, finished
         self._scheme, self._blocks = spec["scheme"], block_count(spec)
+        self._frozen = frozen_count(spec)
         self._exact = codecs.make("none")
         self._corrects = feedback(self._scheme["feedback"]).corrects
         self._residual = Residual(feedback(self._scheme["feedback"]).carries)
@@ -197,7 +198,7 @@ class Pipeline:
         _check_loss(loss, pending.step)
         self._pace.lap()
         received = 0
-        if self.choice.cut > 0:
+        if self.choice.cut > self._frozen:
             with self._pace.work():
                 encoded = tensor_of(frame)
                 received = encoded.nbytes
@@ -214,9 +215,8 @@ class Pipeline:
         features = pending.features
         if features is None:
             features = self._part.forward(self._part.prepared(batch.inputs), step, again=True)
-        if features.requires_grad:  # not where all blocks here are frozen
-            torch.autograd.backward(features, torch.from_numpy(gradient))
-            self._part.update(self._rate)
+        torch.autograd.backward(features, torch.from_numpy(gradient))
+        self._part.update(self._rate)
 
     def _record(
         self, done: Pending, loss: float, correct: int | None, back_s: float, received: int

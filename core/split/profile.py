@@ -19,14 +19,14 @@ from core.models.blocks import NETWORKS
 from core.models.blocks.chairs import INPUTS
 from core.split import codec as codecs
 from core.split.codecs import CODECS
-from core.split.network import block_count, make_part
+from core.split.network import block_count, frozen_count, make_part
 from core.split.part import Part, loss_of
 from core.training import threads
 
 log = logging.getLogger(__name__)
 
 WARM_UP = 2
-FORMAT = 1
+FORMAT = 2
 
 Side = Literal["edge", "cloud"]
 
@@ -47,7 +47,7 @@ def measure(spec: Any, side: Side, out: Path, repeats: int) -> None:
     taken: list[tuple[list[float], list[float]]] = []
     shapes: list[list[int]] = []
     for _ in tqdm(range(WARM_UP + repeats), "profiling", unit="step", disable=None):
-        features, seconds = _step(part, part.prepared(inputs), targets)
+        features, seconds = _step(part, part.prepared(inputs), targets, frozen_count(spec))
         taken.append(seconds)
         shapes = [list(f.shape) for f in features]
     forward, backward = np.median(taken[WARM_UP:], axis=0).tolist()
@@ -55,6 +55,7 @@ def measure(spec: Any, side: Side, out: Path, repeats: int) -> None:
     content = {
         "format": FORMAT,
         "blocks": blocks,
+        "frozen": frozen_count(spec),
         "batch": batch,
         "model": spec["model"]["name"],
         "size": spec["data"]["size"],
@@ -118,7 +119,7 @@ def _random_targets(spec: Any, batch: int) -> Any:
 
 
 def _step(
-    part: Part, inputs: Tensor, targets: Any
+    part: Part, inputs: Tensor, targets: Any, frozen: int
 ) -> tuple[list[Tensor], tuple[list[float], list[float]]]:
     """One step, block by block: the input and output of each block; seconds forward, backward."""
     features, outputs = [inputs], []
@@ -129,7 +130,7 @@ def _step(
         outputs.append(part.forward_block(index, features[-1], 0))
         forward.append(time.perf_counter() - start)
         output = outputs[-1].detach()
-        features.append(output.requires_grad_(output.is_floating_point()))
+        features.append(output.requires_grad_(index >= frozen and output.is_floating_point()))
     gradient = None
     for index in reversed(part.blocks):
         start = time.perf_counter()

@@ -9,16 +9,18 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from core import machine, results
 from core.data.manifest import entry_of
 from core.errors import ConfigError, PeerError
 from core.files import write_text
+from core.measure.recorder import FILE, copy_trace, measured
 from core.spec import RunSpec
 from core.split import certificates, codec, profile
 from core.split.back import Back
@@ -26,11 +28,13 @@ from core.split.certificates import Security
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.client import connect
 from core.split.contexts import Context
-from core.split.costs import Costs
+from core.split.costs import FLOAT32, Costs
 from core.split.data import open_data
 from core.split.estimator import Estimator, FromCloud
+from core.split.feedback import feedback
 from core.split.front import Front
 from core.split.iterations import IterationLog
+from core.split.network import block_count, input_of
 from core.split.peers import Report, kept_cloud, kept_edge, kept_link
 from core.split.server import Expected, Server
 from core.split.sides import CLOUD, EDGE, front_of, is_alone, other, turned
@@ -72,12 +76,14 @@ def run(spec: RunSpec, out: Path, patience: float = PATIENCE) -> None:
             )
             port, report = stack.enter_context(kept_link(context, server.port))
             stack.enter_context(kept_edge(copy, out, f"127.0.0.1:{port}", own, patience))
-            _lead(spec, out, accepting(server, patience), report)
+            _lead(spec, out, accepting(server, patience), report, of="both sides")
+            copy_trace(beside / EDGE, out / "trace_edge.csv")
             return
         port = stack.enter_context(kept_cloud(copy, beside / CLOUD, own, patience))
         port, report = stack.enter_context(kept_link(context, port))
         call = caller(spec, f"127.0.0.1:{port}", Security.load(own, EDGE), patience)
-        _lead(spec, out, call, report)
+        _lead(spec, out, call, report, of="both sides")
+        copy_trace(beside / CLOUD, out / "trace_cloud.csv")
 
 
 def run_edge(
@@ -88,7 +94,7 @@ def run_edge(
     call = caller(spec, address, Security.load(folder, EDGE), patience)
     if child:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        _follow_cloud(spec, out, call, patience)
+        _follow_cloud(spec, out, call, patience, shared=True)
         return
     with alone_on(spec["edge"]["name"]):
         if run_folder.is_finished(out, lambda: identity(spec)):
@@ -100,7 +106,7 @@ def run_edge(
                 "result is of another network than it says", spec["context"]["title"],
             )  # fmt: skip
         if turned(spec) and not is_alone(spec):
-            _follow_cloud(spec, out, call, patience)
+            _follow_cloud(spec, out, call, patience, shared=False)
         else:
             _lead(spec, out, None if is_alone(spec) else call, dict)
 
@@ -150,32 +156,39 @@ def _follow_edge(
     else:
         log.info("the cloud listens on port %d; Ctrl-C ends it", server.port)
     try:
-        while True:
-            channel = server.accept()
-            try:
-                Back(spec, channel, snapshots).serve()
-                channel.close(timeout=patience)
-                return
-            except SessionLost as lost:
-                log.warning("%s; waiting for the edge", lost)
+        with measured(snapshots, spec, CLOUD, CLOUD, shared=child):
+            _serve(spec, server, snapshots, patience)
     finally:
         server.stop()
 
 
-def _follow_cloud(spec: RunSpec, out: Path, call: Call, patience: float) -> None:
-    """The back on the edge, where the images are: call the cloud, and answer until it has
-    finished."""
-    _use_threads(spec, EDGE)
-    data = open_data(spec)
-    own = Snapshots(run_folder.snapshots(out) / EDGE, spec.digest)
+def _serve(spec: RunSpec, server: Server, snapshots: Path, patience: float) -> None:
+    """One session after the other until the edge has finished."""
     while True:
-        channel = call(Hello(EDGE, spec.digest, tuple(own.steps())), Estimator())
+        channel = server.accept()
         try:
-            Back(spec, channel, own.folder, data, out).serve()
+            Back(spec, channel, snapshots).serve()
             channel.close(timeout=patience)
             return
         except SessionLost as lost:
-            log.warning("%s; calling the cloud again", lost)
+            log.warning("%s; waiting for the edge", lost)
+
+
+def _follow_cloud(spec: RunSpec, out: Path, call: Call, patience: float, shared: bool) -> None:
+    """The back on the edge, where the images are: call the cloud, and answer until it has
+    finished. shared: the cloud is on this machine too."""
+    _use_threads(spec, EDGE)
+    data = open_data(spec)
+    own = Snapshots(run_folder.snapshots(out) / EDGE, spec.digest)
+    with measured(own.folder, spec, EDGE, EDGE, shared=shared):
+        while True:
+            channel = call(Hello(EDGE, spec.digest, tuple(own.steps())), Estimator())
+            try:
+                Back(spec, channel, own.folder, data, out).serve()
+                channel.close(timeout=patience)
+                return
+            except SessionLost as lost:
+                log.warning("%s; calling the cloud again", lost)
 
 
 @contextmanager
@@ -255,22 +268,41 @@ def costs_of(spec: RunSpec) -> Costs:
     edge, cloud = (profile.load(Path(spec["profile"][side])) for side in ("edge", "cloud"))
     for side, found in (("edge", edge), ("cloud", cloud)):
         found["slowdown"] = spec[side]["slowdown"]
-    return Costs.from_profiles(
+    kept = feedback(scheme["feedback"])
+    lossy = [name for name in dict.fromkeys(names) if not codec.make(name).lossless]
+    costs = Costs.from_profiles(
         edge,
         cloud,
         dict.fromkeys(names),
         profile.input_bytes(spec),
         codec.encoded_bytes,
-        front_of(spec),
+        decoded=lossy if kept.corrects or kept.carries else (),
+        front=front_of(spec),
     )
+    largest = [_largest_mib(spec, shape[1:]) for shape in edge["feature_shapes"]]
+    return costs.without([cut for cut, mib in enumerate(largest) if mib > codec.LIMIT_MIB])
 
 
-def _lead(spec: RunSpec, out: Path, call: Call | None, link_report: Callable[[], Report]) -> None:
-    """The front's side, and the results. call: None where the edge is alone."""
+def _largest_mib(spec: RunSpec, shape: Sequence[int]) -> float:
+    """MiB of the features of the largest batch, of training or tests, as float32."""
+    samples = max(spec["training"]["batch"], spec["training"]["test_batch"])
+    return float(samples * np.prod(shape) * FLOAT32 / 2**20)
+
+
+def _lead(
+    spec: RunSpec,
+    out: Path,
+    call: Call | None,
+    link_report: Callable[[], Report],
+    of: str | None = None,
+) -> None:
+    """The front's side, and the results. call: None where the edge is alone. of: what a meter of
+    this machine measures; this side alone without it."""
     side = EDGE if call is None else front_of(spec)
     _use_threads(spec, side)
     # A front in the cloud has no images, wherever it runs.
     batches, tests = open_data(spec, targets=call is None or not turned(spec))
+    _check_features(spec)
     beside = run_folder.snapshots(out)
     beside.mkdir(parents=True, exist_ok=True)
     origin = results.origin(machine.versions("torch", "torchvision", "numpy", "grpcio"))
@@ -286,7 +318,9 @@ def _lead(spec: RunSpec, out: Path, call: Call | None, link_report: Callable[[],
         origin,
         out=out,
     )
-    progress = front.run()
+    with measured(beside, spec, side, of or side) as recorder:
+        progress = front.run()
+    recorder.save(out / FILE)
     write_text(out / "iterations.csv", iterations.read_text(encoding="utf-8"))
     last = progress.legs[-1]
     extra = {
@@ -299,8 +333,23 @@ def _lead(spec: RunSpec, out: Path, call: Call | None, link_report: Callable[[],
         other(side): front.peer,
         "link": link_report(),
         "peak_mib": machine.peak_mib(),
+        "measure": recorder.summary(results.seconds(progress.rows)),
     }
     results.write(out, spec, progress.rows, extra)
+
+
+def _check_features(spec: RunSpec) -> None:
+    """Raises ConfigError where the features of a fixed cut are too large to be sent."""
+    cut = spec["scheme"]["cut"]
+    if cut is None or is_alone(spec) or cut == block_count(spec):
+        return
+    mib = _largest_mib(spec, input_of(spec, cut)[0])
+    if mib > codec.LIMIT_MIB:
+        raise ConfigError(
+            f"scheme.cut = {cut}: features of a batch take {mib:.0f} MiB, at most "
+            f"{codec.LIMIT_MIB:.0f} are sent; choose another cut, or a smaller training.batch "
+            "or training.test_batch"
+        )
 
 
 def _use_threads(spec: RunSpec, side: str) -> None:

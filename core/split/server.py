@@ -173,6 +173,7 @@ class Server:
             ("grpc.max_send_message_length", wire.MESSAGE),
             ("grpc.max_concurrent_streams", CALLS),
             ("grpc.server_handshake_timeout_ms", int(1000 * GREETING)),
+            wire.full_link(limits.patience),
         ]
         self._server = grpc.server(
             _Threads(),

@@ -37,6 +37,13 @@ DTYPES = {
 _BY_NUMBER = {number: dtype for dtype, number in DTYPES.items()}
 
 
+def full_link(patience: float) -> tuple[str, int]:
+    """An option of gRPC for both sides. By default it has the kernel end a connection whose sender
+    could not empty its buffer for 20 s, and on a slow link that is full it never can. The silence
+    of a dead peer is found by the channel itself."""
+    return "grpc.keepalive_timeout_ms", int(1000 * max(patience, 60))
+
+
 class WireError(ValueError):
     """What arrived is no message, or breaks a limit."""
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from safetensors.numpy import load_file
 from core.elastic import run as elastic_run
 from core.elastic.timing import Timing
 from core.errors import BudgetError, DataError, TrainingError
+from core.measure.trace import BEGIN, EPOCH
+from core.measure.trace import load as load_trace
 from core.training.alone import alone_on
 from core.training.run_folder import snapshots
 from tests.conftest import FRAMEWORK
@@ -73,6 +76,23 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert [k for k in first if first[k].tobytes() != second[k].tobytes()] == []
 
 
+def assert_recorded_once(out: Path) -> None:
+    """Every epoch ends once in the trace, whose time never goes back; what was recorded after the
+    snapshot from which a process went on is gone."""
+    found = json.loads((out / "result.json").read_text())["measure"]
+    rows = load_trace(out / "trace.csv")
+    assert [row.detail for row in rows if row.event == EPOCH] == ["1", "2", "3"]
+    assert all(a.seconds <= b.seconds for a, b in pairwise(rows))
+    begun = [int(row.detail) for row in rows if row.event == BEGIN]
+    assert begun == sorted(set(begun))
+    assert begun[0] == 0
+    assert found["sessions"] == len(begun)
+    assert found["memory"]["peak_mib"] > 100
+    assert found["memory"]["why"] is None
+    joules, why = found["energy"]["joules"], found["energy"]["why"]
+    assert (joules is None) != (why is None)
+
+
 @pytest.mark.slow
 def test_a_run_stopped_in_every_way_ends_with_the_same_bits(profiled, core_command, tmp_path):
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
@@ -109,6 +129,8 @@ def test_a_run_stopped_in_every_way_ends_with_the_same_bits(profiled, core_comma
     assert result["legs"][0]["from_epoch"] == 1
     assert result["resumed"] == len(ways)
     assert json.loads((unbroken / "result.json").read_text())["resumed"] == 0
+    assert_recorded_once(unbroken)
+    assert_recorded_once(broken)
 
     before = (broken / "result.json").read_bytes()
     process = start(core_command, spec, broken)

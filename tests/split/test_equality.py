@@ -5,6 +5,7 @@ import csv
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 import torch
 from torch import nn
 
+from core.errors import ConfigError
 from core.models.blocks import NETWORKS, build, prepare
 from core.spec import RunSpec
 from core.split.batches import Batch
 from core.split.decision import Choice
 from core.split.part import _seed
+from core.split.run import _check_features
 from tests.split.conftest import CLASSES, STEPS, Trained, make_batches, make_spec
 
 Train = Callable[..., Trained]
@@ -112,6 +115,9 @@ class Script:
 
     def __init__(self, choices: dict[int, Choice]) -> None:
         self._choices = choices
+
+    def observe(self, edge_s: float, cloud_s: float) -> None:
+        """It knows what it wants."""
 
     def due(self, step: int) -> bool:
         return step in self._choices
@@ -228,3 +234,18 @@ def test_the_distribution_of_every_block_with_weights_is_kept(train: Train) -> N
     with_weights = [str(i) for i, block in enumerate(state) if list(block.parameters())]
     assert kept["epoch"] == 2
     assert sorted(kept["blocks"], key=int) == with_weights
+
+
+def test_to_a_cut_among_frozen_blocks_no_gradient_comes_back(train: Train, tmp_path: Path) -> None:
+    # The first block, the embedding, is frozen.
+    for cut, returns in ((1, False), (2, True)):
+        spec = make_spec("bilstm", cut=cut, staleness=2)
+        steps = csv.DictReader(train(spec, folder=tmp_path / str(cut)).iterations.splitlines())
+        sizes = [(int(step["up_bytes"]) > 0, int(step["down_bytes"]) > 0) for step in steps]
+        assert sizes == [(True, returns)] * 8
+
+
+def test_features_too_large_to_be_sent_are_an_error_before_training() -> None:
+    spec = make_spec("resnet50_cifar", cut=1, test_batch=5000)
+    with pytest.raises(ConfigError, match=r"scheme\.cut = 1: features of a batch take 312 MiB, "):
+        _check_features(spec)

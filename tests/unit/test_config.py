@@ -201,7 +201,7 @@ def figures_with(config: settings.Config, run: str, task: str) -> set[str]:
 def test_figures_of_one_setting_share_their_runs(paper: settings.Config) -> None:
     task = "resnet50-caltech_birds2011"
     names = figures_with(paper, "full-seed0", task)
-    wanted = "15a 15d 16a 16c 17a 17b 17c 17d 18 19a 19b 19c 19d 20a".split()
+    wanted = "15a 15d 16a 16c 17a 17b 17c 17d 18 19a 19b 19c 19d 20a 22a 22b 23a 23b".split()
     assert names == {"table2", *(f"fig{number}" for number in wanted)}
     runs = [key for figure in settings.figures(paper).values() for key in figure.runs]
     assert len({key for key in runs if (key.name, key.task) == ("full-seed0", task)}) == 1

@@ -326,3 +326,16 @@ def test_with_the_real_python_the_checkout_can_be_imported_from_anywhere(checkou
         f"{checkout.root}/importable.py",
         f"{checkout.root}/.envs/toy",
     ], done.stderr
+
+
+def test_the_command_line_starts_without_what_one_environment_lacks():
+    # Both environments read the same command line; verbs import what they need when they run.
+    program = (
+        "import sys; from core.cli import _parser; _parser();"
+        "print(*({'pandas', 'torch', 'tensorflow', 'simpy', 'paramiko', 'jinja2', 'grpc',"
+        " 'matplotlib'} & set(sys.modules)))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == []

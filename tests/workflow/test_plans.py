@@ -1,5 +1,6 @@
 """What Snakemake says before anything runs: plans, and errors in what was asked for."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -137,8 +138,8 @@ def test_the_framework_decides_on_environment_weights_and_folder(snakemake: Call
     words = ("figures/fig15a_ego.pdf", "--dry-run", "--printshellcmds", PAPER)
     said = snakemake(*words, "--config", "framework=torch").stdout
     assert "Fetching pretrained weights of resnet50_torch." in said
-    assert '"$ENVS_RUN" main python -m core --log logs/paper/local/torch/' in said
-    assert "tensorflow python -m core --log logs/paper" not in said
+    assert '"$ENVS_ON" local main --log logs/paper/local/torch/' in said
+    assert '"$ENVS_ON" local tensorflow' not in said
 
 
 def test_a_model_with_an_image_size_of_its_own_gets_its_data_in_that_size(
@@ -158,9 +159,25 @@ def test_a_device_out_of_reach_ends_the_workflow_before_anything_runs(
 ) -> None:
     ended = snakemake("figures/fig15a.pdf", PAPER, "--config", "device=jetson_tx2")
     assert ended.returncode != 0
-    assert "device = 'jetson_tx2': runs cannot be sent to a device yet" in ended.stdout
+    assert "device = 'jetson_tx2': write into config/hosts.yaml where it is" in ended.stdout
     assert "On the device itself, use `--config device=local`" in ended.stdout
     assert not (tmp_path / "results").exists()
+    # A job by itself says so too: `published` names a board for each figure.
+    words = ["jetson_tx2", "main", "run", "spec.yaml", "--out", "x"]
+    alone = subprocess.run([ROOT / "envs/on", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert alone.returncode == 2
+    assert "jetson_tx2: config/hosts.yaml does not say where it is" in alone.stderr
+
+
+def test_claims_are_written_from_what_is_there_and_train_nothing(
+    snakemake: Call, tmp_path: Path
+) -> None:
+    ended = snakemake("claims", PAPER, "--config", "device=published")
+    assert ended.returncode == 0, ended.stdout
+    rows = json.loads((tmp_path / "results/claims.json").read_text())
+    assert {row["verdict"] for row in rows} == {"not run"}
+    planned = snakemake("-n", "claims", PAPER, "--config", "device=published").stdout
+    assert jobs_planned(planned) == {}
 
 
 BAD = {

@@ -58,6 +58,9 @@ SHARED = {
     "fig17a": {"schemes": ["elastic", "full", "head", "bn_bias"], "vary": [{"rho": [0.5]}]},
     "fig18": {"vary": [{"rho": [0.5]}]},
     "fig21a": {"vary": [{"rho": [0.5]}]},
+    "fig22a": {"schemes": ["elastic", "full"], "vary": [{"rho": [0.5]}]},
+    "fig23b": {"schemes": ["elastic", "full"], "vary": [{"rho": [0.5]}]},
+    "measure_trace": {"vary": [{"rho": [0.5]}]},
     "table1": {"model": ["resnet50"], "vary": [{"rho": [0.5]}]},
     "speedup": {
         "kind": "speedup_table",
@@ -84,6 +87,14 @@ def test_other_kinds_of_figures_are_drawn_from_the_same_runs(
     for run, scheme in (("full-seed0", "full"), ("elastic-rho0.5-seed0", "elastic")):
         epochs = pd.read_csv(finished / TASK / run / "epochs.csv")
         assert accuracy[scheme] == pytest.approx(100 * epochs.test_accuracy.max())
+    peaks = pd.read_csv(finished / "figures/fig22a.csv")
+    assert (peaks[peaks.quantity == "peak memory (GiB)"].y > 0.1).all()
+    costs = pd.read_csv(finished / "figures/fig23b.csv")
+    energy = costs[costs.quantity.str.startswith("energy")]
+    assert (energy.y.isna() == energy.missing.notna()).all()  # joules, or the reason
+    recorded = pd.read_csv(finished / "figures/measure_trace.csv")
+    assert recorded["memory (MiB)"].max() > 100
+    assert {"begin", "selection", "epoch", "snapshot"} <= set(recorded.event)
     maps = pd.read_csv(finished / "figures/fig21a.csv")
     assert 0 < maps["selected"].sum() < len(maps)
 

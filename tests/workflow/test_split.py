@@ -15,6 +15,7 @@ TINY = Path(__file__).with_name("split_tiny.yaml")
 CONFIG = f"--configfile={TINY}"
 FIGURES = ("split_throughput", "split_profile", "split_simulated", "split_accuracy")
 FIGURES += ("chairs_samples", "chairs_loss")
+FIGURES += ("split_energy", "split_memory", "split_trace")
 TARGETS = [f"figures/{name}.pdf" for name in FIGURES]
 RUN = "results/tiny/local/split/imdb_bilstm/5g/context_aware-steps15-seed0"
 
@@ -54,6 +55,18 @@ def test_the_whole_system_chose_a_cut_on_a_link_that_it_measured(finished: Path)
     assert len(steps) == 15
     if result["choices"][-1]["cut"] < 5:
         assert steps["delay_s"].iloc[-1] > 0.008  # one way, of the context
+
+
+def test_both_sides_say_what_they_cost(finished: Path) -> None:
+    peaks = pd.read_csv(finished / "figures/split_memory.csv").set_index("side").y
+    assert (peaks > 0.05).all()
+    assert set(peaks.index) == {"Edge", "Cloud"}
+    recorded = pd.read_csv(finished / "figures/split_trace.csv")
+    assert set(recorded.side) == {"edge", "cloud"}
+    assert {"begin", "epoch", "snapshot"} <= set(recorded[recorded.side == "edge"].event)
+    cloud = json.loads((finished / RUN / "result.json").read_text())["cloud"]["measure"]
+    assert cloud["energy"]["joules"] is None
+    assert "shares a machine" in cloud["energy"]["why"]
 
 
 def test_made_again_there_is_nothing_to_do(finished: Path, snakemake: Call) -> None:

@@ -98,11 +98,11 @@ def make_split_run(
     result = {
         "spec": spec,
         "provenance": {"kind": spec["timing"], "digest": "d", "recipe": 2, "seed": 0},
-        "legs": [{"from_step": 0}],
+        "legs": [{"from_step": 0, "began_unix": 1005.0}],
         "machine": {"processor": "AMD EPYC(TM)"},
         "choices": [first | {"why": None}, *choices],
         "weights": [_weights(epoch) for epoch in (1, 2)],
-        "link": {"context": network, "seconds": seconds[-1] + 7 + 5},  # tests, snapshots, start
+        "link": {"context": network, "began_unix": 1000.0},
     }
     write(folder, result, epochs, rows)
     return folder
@@ -137,7 +137,7 @@ def write(
 def make_profile(path: Path, slower: float = 1.0, **changes: Any) -> Path:
     """Write a profile of a network of three blocks."""
     content: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "blocks": 3,
         "batch": 32,
         "model": "mobilenet_v3_large",

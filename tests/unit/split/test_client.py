@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.errors import PeerError
@@ -17,6 +18,8 @@ from core.split import certificates
 from core.split.certificates import Security, make
 from core.split.channel import Hello, SessionLost
 from core.split.client import Backoff, connect
+from core.split.contexts import Context
+from core.split.link import Link
 from core.split.server import Expected, Server
 from core.split.window import Limits
 from core.split.wire import Frame
@@ -256,3 +259,25 @@ def test_who_cannot_show_a_good_certificate_is_refused(
         call(server, edge)
     with pytest.raises(TimeoutError, match="nobody called within 0 s"):
         server.accept(timeout=0)
+
+
+@pytest.mark.slow
+def test_a_link_that_is_full_for_long_is_not_given_up(listen: Listen) -> None:
+    # gRPC has the kernel end a connection whose sender could not empty its buffer for 20 s, however
+    # steadily the bytes go. Here 26 s pass at 1 Mbit/s.
+    server = listen(limits=Limits(patience=60))
+    slow = {"rate_mbit": 1, "delay_ms": 1, "jitter_ms": 0}
+    context = Context.of(
+        {"name": "slow", "title": "Slow", "timing": "emulated", "up": slow, "down": slow,
+         "trace": None, "outages": []}
+    )  # fmt: skip
+    frame = Frame("x", 0, {"bytes": np.zeros(3_250_000, np.uint8)})
+    with Link(context, server.port) as link:
+        address = f"127.0.0.1:{link.port}"
+        edge = connect(address, None, HELLO, None, Limits(patience=60))
+        server.accept(5).send(frame)
+        assert edge.receive(60).arrays["bytes"].nbytes == 3_250_000
+        report = link.stop()
+        edge.close()
+    assert report is not None
+    assert report["connections"] == 1

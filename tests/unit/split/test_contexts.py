@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from core import schema
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from core.split.contexts import Context, Outage, Way, load, read_contexts
 from core.split.traces import MBIT, Trace
 
@@ -92,6 +92,21 @@ def test_trace_files_are_found_beside_the_context(tmp_path: Path, write):
     (tmp_path / "up.ms").write_text("12\n")
     context = load(write(trace={"kind": "mahimahi", "up": "up.ms", "down": "up.ms"}))
     assert context.traces()[0].mean() == pytest.approx(1 * MBIT)
+
+
+def test_a_trace_that_changed_is_another_context_and_the_old_spec_says_so(tmp_path: Path, write):
+    (tmp_path / "both.csv").write_text("0,8\n")
+    path = write(trace={"kind": "csv", "up": "both.csv", "down": "both.csv"})
+    before = load(path)
+    (tmp_path / "both.csv").write_text("0,9\n")
+    assert load(path) != before
+    with pytest.raises(DataError, match=r"both\.csv is not the file that the spec was"):
+        before.traces()
+    (tmp_path / "both.csv").unlink()
+    with pytest.raises(DataError, match="put it back"):
+        before.traces()
+    with pytest.raises(ConfigError, match=r"trace\.down: there is no file .*both\.csv"):
+        load(path)
 
 
 @pytest.mark.parametrize(

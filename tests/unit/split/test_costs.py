@@ -20,6 +20,7 @@ SHAPES = [[2, 4], [2, 8], [2, 16], [2, 3]]
 def profile(forward: list[float], backward: list[float], slowdown: float = 1.0) -> dict[str, Any]:
     return {
         "blocks": 3,
+        "frozen": 0,
         "batch": 2,
         "forward_s": forward,
         "backward_s": backward,
@@ -104,6 +105,7 @@ def test_a_block_moves_with_its_optimiser_state_whichever_way_it_goes() -> None:
     [
         ({"batch": 3}, "the profiles of edge and cloud differ in batch: they are not of the same"),
         ({"feature_shapes": SHAPES[:-1]}, "differ in feature_shapes"),
+        ({"frozen": 1}, "differ in frozen"),
         ({"backward_s": [1.0]}, r"cloud: backward_s has the shape \(1,\), must have one number"),
         ({"forward_s": [1.0, -1.0, 1.0]}, "cloud: forward_s must be finite and not negative"),
         ({"forward_s": [1.0, math.nan, 1.0]}, "cloud: forward_s must be finite and not negative"),
@@ -192,3 +194,29 @@ def test_a_front_in_the_cloud_is_not_simulated() -> None:
     link = SimulatedLink(Trace.constant(1.0), Trace.constant(1.0))
     with pytest.raises(ValueError, match="a split with its front in the cloud is not simulated"):
         simulate(turned(), link, Scheme(Choice(1, "int8", "int8"), 1), 9)
+
+
+def test_to_a_cut_among_frozen_blocks_no_gradient_comes_back_and_nothing_is_replayed() -> None:
+    frozen = {"frozen": 1}
+    found, plain = costs(EDGE | frozen, CLOUD | frozen), costs(EDGE, CLOUD)
+    assert found.edge_replay_s.tolist() == [0.0, 11.0, 36.0, 77.0]
+    codec, same = found.codec("int8"), plain.codec("int8")
+    assert codec.downlink_bytes.tolist() == [0, 0, 32, 0]
+    assert codec.uplink_bytes.tolist() == same.uplink_bytes.tolist()
+    for name in ("edge_decode_s", "cloud_encode_s"):
+        wanted = getattr(same, name) * [0, 0, 1, 0]
+        assert getattr(codec, name).tolist() == wanted.tolist()
+
+
+def test_error_feedback_lets_the_edge_decode_what_it_encodes() -> None:
+    found = Costs.from_profiles(
+        EDGE, CLOUD, ("int8", "none"), 8, encoded_bytes, decoded=("int8",)
+    ).codec("int8")
+    mib = np.array([0, 2 * 8, 2 * 16, 0]) * 4 / MIB
+    assert found.edge_encode_s == pytest.approx((3.0 + 5.0) * mib)
+    assert found.edge_decode_s == pytest.approx(5.0 * mib)
+
+
+def test_cuts_that_cannot_be_are_no_candidates_and_the_ends_stay() -> None:
+    found = costs(EDGE, CLOUD).without([0, 1, 3])
+    assert [c.cut for c in candidates(found, ("int8",), ("int8",))] == [0, 2, 3]

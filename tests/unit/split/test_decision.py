@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from core.split.costs import CodecCosts, Costs, PerMib
+from core.split.costs import CodecCosts, Costs, Load, PerMib
 from core.split.decision import (
     Choice,
     Engine,
@@ -22,6 +22,7 @@ from core.split.decision import (
     joint_dnn,
     move_seconds,
     predict,
+    stages,
 )
 from core.split.published import published
 
@@ -405,6 +406,65 @@ def test_a_link_is_known_when_both_rates_were_seen() -> None:
     assert Link.of(Seen(3.0, 2.0, None)) == Link(3.0, 2.0)
     assert Link.of(Seen(None, 1.0, 0.0)) is None
     assert Link.of(Seen(1.0, None, 0.0)) is None
+
+
+# What devices really take. Two blocks: cut 1 balances the sides (4 s and 4 s) where they keep what
+# their profiles promise; all-cloud takes 5 s.
+BALANCED = small([0, 4, 9], [5, 4, 0], [1, 1, 0])
+MIDDLE, ALL_CLOUD = Choice(1, "none", "none"), Choice(0, "none", "none")
+
+
+def observed(edge_s: float, cloud_s: float, times: int = 5, start: Choice = MIDDLE) -> Engine:
+    """An engine after two looks, told as often before each that steps take so long."""
+    it = engine(BALANCED, start, interval=5)
+    for step in (5, 10):
+        for _ in range(times):
+            it.observe(edge_s, cloud_s)
+        it.consider(step, FAST, 3)
+    return it
+
+
+def test_devices_that_keep_what_their_profiles_promise_stay_where_they_are() -> None:
+    assert observed(4, 4).choice == MIDDLE
+
+
+def test_sides_that_slow_each_other_down_make_one_alone_the_better_place() -> None:
+    # Half of what was seen counts at each look: 1.25 and 1.375 times 4 s, against 5 s.
+    assert observed(6, 6).choice == ALL_CLOUD
+
+
+def test_too_few_steps_say_nothing_of_a_load() -> None:
+    assert observed(40, 40, times=2).choice == MIDDLE
+
+
+def test_a_load_that_was_seen_alone_counts_for_both_ends() -> None:
+    it = observed(0, 20, start=ALL_CLOUD)
+    assert it.state()["loads"] == {
+        "edge": {"both": 1, "alone": 1},
+        "cloud": {"both": 1, "alone": pytest.approx(0.25 + 0.5 * 4 + 0.25 * 4)},
+    }
+    assert it.choice == MIDDLE
+
+
+def test_a_stored_engine_knows_the_loads() -> None:
+    it, again = observed(6, 6), engine(BALANCED, MIDDLE, interval=5)
+    again.load_state(json.loads(json.dumps(it.state())))
+    assert again.state() == it.state()
+
+
+@given(st.integers(0, 19), st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0.1, 10))
+def test_a_load_multiplies_the_seconds_of_a_side_and_no_bytes(
+    cut: int, both: float, alone: float, cloud: float
+) -> None:
+    costs = published("resnet50_cifar", "TX2", ["int8"])
+    found = costs.loaded(Load(both, alone), Load(cloud, cloud))
+    choice = Choice(cut, "int8", "int8")
+    before, after = stages(costs, choice, 5), stages(found, choice, 5)
+    factor = alone if cut in (0, 19) else both
+    assert after.edge_s == pytest.approx(factor * before.edge_s, nan_ok=True)
+    assert after.cloud_s == pytest.approx(cloud * before.cloud_s, nan_ok=True)
+    assert after.uplink_bytes == pytest.approx(before.uplink_bytes, nan_ok=True)
+    assert after.downlink_bytes == before.downlink_bytes
 
 
 def test_an_engine_without_sense_is_refused() -> None:

@@ -21,6 +21,7 @@ import pytest
 
 import core
 from core.errors import ConfigError, DataError, PeerError
+from core.files import digest
 from core.split.contexts import Context, Outage, Way
 from core.split.link import Link, measure
 from core.split.traces import MBIT, Trace
@@ -206,12 +207,20 @@ def test_a_sender_feels_a_slow_link():
         cloud.close()
 
 
+def csv_trace(up: Path, down: Path) -> dict[str, str]:
+    """As `load` puts it into a context."""
+    files = {"up": str(up), "down": str(down)}
+    return {"kind": "csv", **files, "up_sha256": digest(up), "down_sha256": digest(down)}
+
+
 @again_if_busy
 def test_a_trace_counts_from_the_first_byte(tmp_path: Path):
     (tmp_path / "up.csv").write_text("0,4\n0.5,0\n0.8,16\n")
     (tmp_path / "down.csv").write_text("0,1\n")
-    files = {way: str(tmp_path / f"{way}.csv") for way in ("up", "down")}
-    with linked(context(trace={"kind": "csv", **files})) as (link, [(edge, cloud)]):
+    with linked(context(trace=csv_trace(tmp_path / "up.csv", tmp_path / "down.csv"))) as (
+        link,
+        [(edge, cloud)],
+    ):
         time.sleep(0.3)  # not a part of the trace
         start, nbytes = time.monotonic(), 1_000_000
         send(edge, bytes(nbytes))
@@ -226,9 +235,10 @@ def test_a_trace_counts_from_the_first_byte(tmp_path: Path):
 
 
 def test_a_trace_file_that_is_wrong_is_said_before_anything_starts(tmp_path: Path):
-    trace = {"kind": "csv", "up": str(tmp_path / "none"), "down": str(tmp_path / "none")}
-    with pytest.raises(DataError, match="none cannot be read"):
-        Link(context(trace=trace), 9).start()
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("1,4\n")
+    with pytest.raises(DataError, match=r"wrong\.csv:1: the first time is 1 s; it must be 0"):
+        Link(context(trace=csv_trace(wrong, wrong)), 9).start()
 
 
 @again_if_busy

@@ -1,0 +1,61 @@
+"""How fast everything is planned, and how far plans were from what runs took."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from statistics import median
+from typing import Any
+
+from core.bench import Report
+from core.bench.campaign import PROJECT
+from core.planning.plan import errors, recorded
+
+REPEATS = 3
+SEEDS = (0, 1, 2)
+
+
+def run() -> Report:
+    """Seconds of `core plan --all` and of Snakemake's own plan of all figures with three seeds, at
+    paper scale; errors of the estimates that are kept in results/plan.json."""
+    paper = ["--configfile", str(PROJECT / "config/paper.yaml")]
+    plan = [sys.executable, "-m", "core", "plan", "--all", *paper]
+    figures: dict[str, Any] = {
+        "plan_all_s": _best([*plan, "--config", "device=published"], REPEATS),
+        "dag_s": {
+            f"seed {seed}": _best([*_dag(), *paper, "--config", f"seed={seed}"], 1)
+            for seed in SEEDS
+        },
+    }
+    found = [abs(planned / taken - 1) for planned, taken, _ in errors(recorded()).values()]
+    figures["planned_runs"] = len(found)
+    limits = {"plan_all_s": 3.0}
+    if found:
+        figures["median_error"] = round(median(found), 3)
+        limits["median_error"] = 0.15
+    notes = [
+        "in an empty folder; dag_s: `snakemake -n` of every figure, once for each seed. "
+        "median_error: of runs that were planned before they began and have finished here"
+    ]
+    return Report(figures, limits, notes)
+
+
+def _dag() -> list[str]:
+    command = ["snakemake", "-n", "--quiet", "all", "--cores", "1"]
+    command += ["--snakefile", str(PROJECT / "Snakefile")]
+    return [*command, "--workflow-profile", str(PROJECT / "profiles/default")]
+
+
+def _best(command: list[str], repeats: int) -> float:
+    """Seconds of the fastest attempt."""
+    taken = []
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.monotonic()
+            subprocess.run(
+                command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL
+            )
+            taken.append(time.monotonic() - start)
+    return round(min(taken), 2)

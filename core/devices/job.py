@@ -1,0 +1,153 @@
+"""What is carried to a board: a command of core, the files that it reads, and where it writes."""
+
+import hashlib
+import json
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import core
+from core.errors import ConfigError, DataError
+from core.files import digest
+from core.spec import RunSpec
+from core.training import run_folder
+
+PROJECT = Path(core.__file__).parents[1]
+CODE = (
+    "core/**/*.py",
+    "core/**/*.yaml",
+    "core/**/*.csv",
+    "core/**/*.proto",
+    "config/contexts/*.yaml",
+    "envs/*",
+    "pyproject.toml",
+)
+
+
+# Beside a run of split training, and not the edge's.
+_OF_THE_CLOUD = ("cloud", "certificates", "spec.yaml", "port")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file: where it is here, its path there, and whether the run there may write into it."""
+
+    source: Path
+    path: str
+    sha256: str
+    how: Literal["link", "copy"]
+
+    @classmethod
+    def of(cls, source: Path, path: str, how: Literal["link", "copy"] = "link") -> "Sent":
+        return cls(source, path, digest(source), how)
+
+    def words(self) -> list[str]:
+        """As the board wants it."""
+        return [self.path, self.sha256, self.how]
+
+
+@dataclass(frozen=True)
+class Job:
+    """words: of the command, after `python -m core`. spec: the file among them; None for making an
+    environment. out: folder or file that the command writes; paths are relative to the working
+    directory here, and to the folder of this checkout there."""
+
+    words: tuple[str, ...]
+    environment: str
+    spec: Path | None = None
+    out: Path | None = None
+    there: tuple[str, ...] | None = None  # the words on the board, where they differ
+    secrets: tuple[Path, ...] = ()  # files that only the run may read
+
+    @classmethod
+    def of(cls, words: Sequence[str], environment: str) -> "Job":
+        """From a command line. Raises ConfigError where spec or --out are missing, or lie
+        elsewhere."""
+        specs = [word for word in words if word.endswith(".yaml")]
+        outs = [after for word, after in pairwise(words) if word == "--out"]
+        if len(specs) != 1 or len(outs) != 1:
+            raise ConfigError(
+                f"{' '.join(words)}: on a board only commands run that have one spec (YAML) and "
+                "one --out"
+            )
+        for path in (specs[0], outs[0]):
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise ConfigError(
+                    f"{path}: name it relative to the working directory, and below it"
+                )
+        return cls(tuple(words), environment, Path(specs[0]), Path(outs[0]))
+
+    @property
+    def name(self) -> str:
+        """Of its folder on the board: the same command line finds it again."""
+        return name_of(str(self.out) if self.out else self.environment)
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return str(self.out) if self.out else f"environment {self.environment}"
+
+    @property
+    def digest(self) -> str:
+        """Of what is asked."""
+        content = self.spec.read_bytes() if self.spec else b""
+        return hashlib.sha256(json.dumps(self.words).encode() + content).hexdigest()
+
+    def inputs(self) -> Iterator[Sent]:
+        """Spec, data, weights and profile. Raises DataError for what is missing here."""
+        if self.spec is None or self.out is None:
+            return
+        yield Sent.of(self.spec, str(self.spec))
+        spec = RunSpec.load(self.spec)
+        # Blocks are profiled on random inputs.
+        data = None if self.words[:2] == ("split", "profile") else spec["data"]["folder"]
+        for folder in filter(None, (data, spec["model"]["weights"])):
+            yield from _folder(folder)
+        for path in self.secrets:
+            yield Sent.of(path, str(path), "copy")
+        profiles = spec["profile"]
+        for path in map(Path, profiles.values() if isinstance(profiles, dict) else [profiles]):
+            if path != self.out and path.exists():
+                yield Sent.of(path, str(path))
+
+    def snapshots(self) -> Iterator[Sent]:
+        """Those that lie here: of a run that began elsewhere, or on a board that died. Of split
+        training, those of the edge."""
+        if self.out is None:
+            return
+        folder = run_folder.snapshots(self.out)
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            if (
+                path.relative_to(folder).parts[0] not in _OF_THE_CLOUD
+                and path.is_file()
+                and not path.name.startswith(".")
+            ):
+                yield Sent.of(path, str(path), "copy")
+
+
+def name_of(what: str) -> str:
+    """Of the job that writes into this path, on a board."""
+    return hashlib.sha256(f"{base()} {what}".encode()).hexdigest()[:20]
+
+
+def _folder(name: str) -> Iterator[Sent]:
+    folder = Path(name)
+    if not (folder / "manifest.json").exists():
+        raise DataError(f"{folder} is not there or not whole; fetch it here first (core fetch)")
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            yield Sent.of(path, str(path))
+
+
+def code() -> list[Sent]:
+    """The files of the project that a board needs."""
+    found = {path for pattern in CODE for path in PROJECT.glob(pattern) if path.is_file()}
+    return [Sent.of(path, str(path.relative_to(PROJECT))) for path in sorted(found)]
+
+
+def base() -> str:
+    """Of this working directory on this host: two of them do not mix on a board."""
+    return hashlib.sha256(f"{socket.gethostname()}:{Path.cwd()}".encode()).hexdigest()[:16]

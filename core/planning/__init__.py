@@ -1,0 +1,1 @@
+"""What a figure still needs, on which device, and how long that takes, before it is spent."""

@@ -1,0 +1,54 @@
+"""The configuration as Snakemake reads it: files over files, then the command line."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import core
+from core import config as settings
+from core import schema
+from core.errors import ConfigError
+
+PROJECT = Path(core.__file__).parents[1]
+SHIPPED = PROJECT / "config/config.yaml"
+DEVICES = PROJECT / "config/devices"
+BOOK = PROJECT / "config/claims.yaml"  # of claims
+
+Config = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--configfile and --config, as Snakemake has them; `read` takes them."""
+    add = parser.add_argument
+    add("--configfile", nargs="+", action="extend", default=[], type=Path, help="as of Snakemake")
+    add("--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="likewise")
+
+
+def read(files: Sequence[Path], words: Sequence[str]) -> Config:
+    """The shipped configuration, these files over it, and KEY=VALUE over all. Raises ConfigError
+    for whatever the workflow would refuse."""
+    content: Config = {}
+    for file in (SHIPPED, *files):
+        _over(content, schema.read_yaml(file) or {})
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"--config {word}: write KEY=VALUE")
+        try:
+            _over(content, {key: yaml.safe_load(value)})
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--config {word}: {error}") from None
+    settings.check(content, [SHIPPED, *files], DEVICES)
+    return content
+
+
+def _over(content: Config, more: Config) -> None:
+    """As Snakemake puts one file over another: sections together, all else replaced."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(content.get(key), dict):
+            _over(content[key], value)
+        else:
+            content[key] = value

@@ -1,0 +1,198 @@
+"""Hours that a run still takes, and how that is known."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import mean
+from typing import Any, Literal
+
+import numpy as np
+
+from core.elastic.schemes import SCHEMES
+from core.elastic.timing import Timing
+from core.errors import CoreError
+from core.models.blocks import NETWORKS
+from core.planning.jobs import Planned, Rows
+from core.results import TRAINING_SECONDS
+from core.split.codec import encoded_bytes
+from core.split.contexts import Context
+from core.split.costs import Costs
+from core.split.decision import Link, best, predict
+from core.split.simulate import SimulatedLink
+
+How = Literal["own epochs", "like runs", "profile", "published", "unknown"]
+PUBLISHED = Path(__file__).with_name("published.csv")
+SPLIT_SECONDS = ("training_s", "snapshot_s")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """hours: still to go; None where nothing is known. how: from what."""
+
+    hours: float | None
+    how: How
+
+
+def estimate(run: Planned, others: Sequence[Planned] = ()) -> Estimate:
+    """From the run's own finished epochs; else from finished runs of the same task, scheme and
+    device; else from the profile of the device; else from published hours.
+
+    others: where finished runs are looked for.
+    """
+    left = run.epochs - len(run.rows)
+    if run.state == "finished" or left <= 0:
+        return Estimate(0.0, "own epochs")
+    if run.rows:
+        return Estimate(left * mean(map(seconds, run.rows)) / 3600, "own epochs")
+    ways: dict[How, Callable[[], float | None]] = {
+        "like runs": lambda: _like(run, others),
+        "profile": lambda: _profiled(run),
+        "published": lambda: _published(run),
+    }
+    for how, of_an_epoch in ways.items():
+        found = of_an_epoch()
+        if found is not None:
+            return Estimate(left * found / 3600, how)
+    return Estimate(None, "unknown")
+
+
+def seconds(row: dict[str, Any]) -> float:
+    """Of a finished epoch, testing included."""
+    parts = SPLIT_SECONDS if "training_s" in row else TRAINING_SECONDS
+    return sum(float(row[part] or 0) for part in (*parts, "testing_s"))
+
+
+def whole_seconds(folder: Path) -> float:
+    """Of a finished run."""
+    return sum(map(seconds, _table(folder)))
+
+
+def _table(folder: Path) -> Rows:
+    with (folder / "epochs.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _like(run: Planned, others: Sequence[Planned]) -> float | None:
+    """Seconds of an epoch of finished runs that differ in seed or budget alone. A budget is a share
+    of the full time, so that one of them tells of another."""
+    found = []
+    for other in others:
+        same = other.folder.parent == run.folder.parent and other.state == "finished"
+        if same and other.spec["scheme"]["name"] == run.spec["scheme"]["name"]:
+            rows = _table(other.folder)
+            scale = _rho(run) / _rho(other)
+            if rows and _comparable(run, other):
+                found.append(scale * mean(map(seconds, rows)))
+    return mean(found) if found else None
+
+
+def _comparable(run: Planned, other: Planned) -> bool:
+    keys = ("batch", "image_size", "steps", "test_samples")
+    one, two = run.spec["training"], other.spec["training"]
+    return (
+        all(one.get(key) == two.get(key) for key in keys) and run.spec["data"] == other.spec["data"]
+    )
+
+
+def _rho(run: Planned) -> float:
+    return float(run.spec["scheme"].get("rho", 1.0))
+
+
+# From profiles.
+
+
+def _profiled(run: Planned) -> float | None:
+    """Seconds of an epoch by the profile of the device; None without one or without the data."""
+    try:
+        samples = _samples(Path(run.spec["data"]["folder"]))
+        return _elastic(run, samples) if run.kind == "elastic" else _split(run, samples)
+    except (OSError, ValueError, KeyError, CoreError):
+        return None
+
+
+def _samples(folder: Path) -> tuple[int, int]:
+    """How many there are in training and test, from the heads of the arrays."""
+    parts = (np.load(folder / f"{part}_labels.npy", mmap_mode="r") for part in ("train", "test"))
+    train, test = map(len, parts)
+    return train, test
+
+
+def _elastic(run: Planned, samples: tuple[int, int]) -> float:
+    timing, training = Timing.load(run.profiles()[0]), run.spec["training"]
+    scheme = SCHEMES[run.spec["scheme"]["name"]]
+    if scheme.trains is None:
+        step = max(timing.forward, _rho(run) * timing.full)
+    else:
+        step = timing.predict(np.array(scheme.trains(timing.tensors)))
+    steps = samples[0] // training["batch"]
+    return float(steps * step + samples[1] / training["batch"] * timing.forward)
+
+
+def _split(run: Planned, samples: tuple[int, int]) -> float | None:
+    """The published formula with the context's mean rates; steps alone where nothing is tested."""
+    spec, training, scheme = run.spec, run.spec["training"], run.spec["scheme"]
+    context, batch = Context.of(spec["context"]), training["batch"]
+    link = SimulatedLink.of(context).mean() if context.emulated else Link(1e9, 1e9)
+    costs = _costs(spec)
+    k, blocks = scheme["staleness"][-1]["steps"], NETWORKS[spec["model"]["name"]].blocks
+    if scheme["cut"] is not None:
+        step = predict(costs, link, scheme["cut"], scheme["uplink"], scheme["downlink"], k, 1)
+    else:
+        decision = scheme["decision"] or {"uplink": ["none"], "downlink": ["none"]}
+        step = best(costs, link, decision["uplink"], decision["downlink"], k, 100)
+    steps = training["steps"] or samples[0] // batch
+    tested = samples[1] if training["test_samples"] is None else training["test_samples"]
+    forward = float(costs.edge_s[blocks]) / 3  # of the three passes of a step
+    return float(steps * step.step_s + tested / batch * forward)
+
+
+def _costs(spec: dict[str, Any]) -> Costs:
+    edge, cloud = (json.loads(Path(path).read_text()) for path in spec["profile"].values())
+    for side, found in (("edge", edge), ("cloud", cloud)):
+        found["slowdown"] = spec[side]["slowdown"]
+    size, batch = spec["data"]["size"], spec["training"]["batch"]
+    images = NETWORKS[spec["model"]["name"]].kind == "images"
+    inputs = batch * size * (3 * size if images else 4)
+    return Costs.from_profiles(edge, cloud, [*edge["codecs"]], inputs, encoded_bytes)
+
+
+# From the paper.
+
+
+@cache
+def _table_published() -> list[dict[str, str]]:
+    with PUBLISHED.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _published(run: Planned) -> float | None:
+    """Seconds of an epoch by hours read off the paper, in the published setting alone: a demo on
+    this device has nothing in common with it."""
+    spec = run.spec
+    if spec["kind"] != "elastic" or spec["scale"] != "paper":
+        return None
+    for row in _table_published():
+        names = (run.device, spec["model"]["name"], spec["data"]["name"], _kin(spec))
+        if names == (row["device"], row["model"], row["dataset"], row["scheme"]):
+            ours = (
+                _rho(run) / _PUBLISHED_RHO.get(row["model"], 0.4)
+                if row["scheme"] == "elastic"
+                else 1
+            )
+            return ours * 3600 * float(row["hours"]) / float(row["epochs"])
+    return None
+
+
+# Of Figure 15 with ResNet50, of Figure 19 with the others.
+_PUBLISHED_RHO = {"resnet50": 0.533}
+
+
+def _kin(spec: dict[str, Any]) -> str:
+    """The scheme whose published hours those of this one are like."""
+    name = str(spec["scheme"]["name"])
+    if SCHEMES[name].trains is None:
+        return "elastic"
+    return {"prunetrain_l1": "full"}.get(name, name)

@@ -1,0 +1,155 @@
+"""What is there and what is to be done: runs of figures, with their specs and their states."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+
+from core import config as settings
+from core.data import catalog
+from core.errors import ConfigError
+from core.planning.configuration import DEVICES, PROJECT, Config
+from core.schema import suggestion
+from core.split import config as split_settings
+from core.training import run_folder
+
+DOWNLOADS = Path("results/downloads")
+CONTEXTS = PROJECT / "config/contexts"
+State = Literal["finished", "under way", "to do"]
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run: where it goes, what it computes, how far it is. rows: of its finished epochs."""
+
+    folder: Path
+    device: str
+    spec: dict[str, Any]
+    state: State
+    rows: Rows
+
+    @property
+    def epochs(self) -> int:
+        return int(self.spec["training"]["epochs"])
+
+    @property
+    def kind(self) -> str:
+        return str(self.spec["kind"])
+
+    def entries(self) -> Iterator[tuple[str, Path]]:
+        """Data set and weights of the catalog, with the folder of each."""
+        yield self.spec["data"]["name"], Path(self.spec["data"]["folder"])
+        if self.spec["model"]["weights"]:
+            folder = Path(self.spec["model"]["weights"])
+            yield folder.name, folder
+
+    def profiles(self) -> list[Path]:
+        """Those that it needs."""
+        if self.kind == "elastic":
+            return [Path(self.spec["profile"])]
+        own = self.spec["profile"].values() if self.spec["scheme"]["cut"] is None else ()
+        return [Path(path) for path in own]
+
+
+def planned(config: Config, figures: Sequence[str]) -> list[Planned]:
+    """The runs of these figures, each once."""
+    elastic, split = settings.figures(config), split_settings.figures(config)
+    devices = settings.read_devices(DEVICES)
+    found: dict[Path, Planned] = {}
+    for name in figures:
+        if name in elastic:
+            for key in elastic[name].runs:
+                folder = Path(settings.run_folder(config, key))
+                if folder not in found:
+                    spec = settings.run_spec(config, key, DEVICES)
+                    found[folder] = _looked_at(folder, key.device, spec)
+        else:
+            for one in split[name].runs:
+                folder = Path(one.folder(config))
+                if folder not in found:
+                    spec = split_settings.run_spec(config, one, devices, CONTEXTS)
+                    found[folder] = _looked_at(folder, one.device, spec)
+    return list(found.values())
+
+
+def figures_of(config: Config, targets: Sequence[str]) -> list[str]:
+    """Names of figures, from names of figures or groups, with or without `figures/` and `.pdf`;
+    all without any. Raises ConfigError."""
+    figures = [*settings.figures(config), *split_settings.figures(config)]
+    groups = settings.targets(config)
+    wanted: dict[str, None] = {}
+    for target in targets or [*config["figures"], *config["split"]["figures"]]:
+        name = target.removeprefix("figures/").removesuffix(".pdf")
+        if name not in figures and name not in groups:
+            known = suggestion(name, [*figures, *groups])
+            raise ConfigError(f"there is no figure or group {target!r} ({known})")
+        wanted |= dict.fromkeys(groups.get(name, (name,)))
+    return list(wanted)
+
+
+def _looked_at(folder: Path, device: str, spec: dict[str, Any]) -> Planned:
+    """How far a run is."""
+    result = _json(folder / "result.json")
+    if result and _same(result.get("spec", {}), spec):
+        return Planned(folder, device, spec, "finished", [])
+    rows = _rows_of_snapshot(run_folder.snapshots(folder))
+    return Planned(folder, device, spec, "under way" if rows else "to do", rows)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether both specs compute the same; words aside. As a spec lies in a file, and no other."""
+    drop = ("snapshot_minutes", "title", "measure", "meter")
+
+    def plain(content: Any) -> Any:
+        if isinstance(content, dict):
+            return {k: plain(v) for k, v in content.items() if k not in drop}
+        return [plain(v) for v in content] if isinstance(content, (list, tuple)) else content
+
+    return bool(plain(one) == plain(other))
+
+
+def _rows_of_snapshot(folder: Path) -> Rows:
+    """Of the newest snapshot that says so; training arrays are not read."""
+    files = sorted(folder.glob("step-*.safetensors")) + sorted(folder.glob("edge/step-*"))
+    for file in reversed(files):
+        try:
+            with safe_open(file, "numpy") as content:
+                return list(json.loads((content.metadata() or {})["progress"])["rows"])
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+            continue
+    return []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def missing_fetches(runs: Sequence[Planned]) -> dict[str, int | None]:
+    """Data sets and weights that are not there, with the bytes to download for each: an archive
+    that is here, or that another one brings, is not counted again. None where nobody said."""
+    found: dict[str, int | None] = {}
+    here = {path.name for path in DOWNLOADS.rglob("*")} if DOWNLOADS.is_dir() else set()
+    for run in runs:
+        for name, folder in run.entries():
+            missing = run.state != "finished" and not (folder / "manifest.json").exists()
+            if missing and name not in found:
+                found[name] = _download(catalog.entry(name).sources, here)
+    return found
+
+
+def _download(sources: Sequence[Any], here: set[str]) -> int | None:
+    """Bytes of the first source that says how many; its file is then among those `here`."""
+    for source in sources:
+        if size := getattr(source, "size", None):
+            name = Path(source.filename).name
+            fresh = name not in here
+            here.add(name)
+            return int(size) if fresh else 0
+    return None

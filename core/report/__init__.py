@@ -1,0 +1,1 @@
+"""One page about everything that was made here, in one file that needs no network."""

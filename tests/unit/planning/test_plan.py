@@ -1,0 +1,228 @@
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core import config as settings
+from core.elastic.schemes import SCHEMES
+from core.elastic.timing import Tensor, Timing
+from core.errors import ConfigError
+from core.planning import plan
+from core.planning.configuration import PROJECT, read
+from core.planning.estimate import estimate, seconds
+from core.planning.jobs import figures_of, missing_fetches, planned
+from core.results import TRAINING_SECONDS
+from core.training.snapshot import Snapshot, Snapshots
+
+PAPER = PROJECT / "config/paper.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def row(taken: float, testing: float = 1.0) -> dict[str, Any]:
+    """Of an epoch that trains so many seconds."""
+    found: dict[str, Any] = dict.fromkeys(TRAINING_SECONDS, taken / len(TRAINING_SECONDS))
+    return found | {"testing_s": testing, "epoch": 1, "test_accuracy": 0.5}
+
+
+def finish(folder: Path, spec: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "epochs.csv").open("w") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / "result.json").write_text(json.dumps({"spec": json.loads(json.dumps(spec))}))
+
+
+def by_scheme(runs: list[Any]) -> dict[str, Any]:
+    return {run.spec["scheme"]["name"]: run for run in runs}
+
+
+# The configuration.
+
+
+def test_files_and_words_go_over_one_another_as_in_snakemake(tmp_path: Path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("training: {epochs: 7}\nelastic: {rho: 0.6}\n")
+    config = read([mine], ["seed=3", "training={batch: 8}"])
+    shipped = read([], [])
+    assert config["training"] == shipped["training"] | {"epochs": 7, "batch": 8}
+    assert (config["elastic"]["rho"], config["seed"]) == (0.6, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["seed"], "write KEY=VALUE"), (["sead=3"], "unknown key 'sead'"), (["seed={"], "--config")],
+)
+def test_a_configuration_that_the_workflow_would_refuse_is_refused(words: list[str], said: str):
+    with pytest.raises(ConfigError, match=said):
+        read([], words)
+
+
+def test_targets_are_figures_or_groups_by_any_of_their_names():
+    config = read([], [])
+    assert figures_of(config, ["figures/fig15a.pdf", "fig19a"]) == ["fig15a", "fig19a"]
+    assert figures_of(config, ["fig19"]) == ["fig19a", "fig19b", "fig19c", "fig19d"]
+    assert "split_replay" in figures_of(config, [])
+    with pytest.raises(ConfigError, match=r"no figure or group 'fig99' \(known: "):
+        figures_of(config, ["fig99"])
+
+
+def test_a_run_that_several_figures_share_is_planned_once():
+    config = read([], [])
+    names = [run.folder for run in planned(config, ["fig15a", "fig15d", "fig17a"])]
+    figures = settings.figures(config)
+    keys = {key for name in ("fig15a", "fig15d", "fig17a") for key in figures[name].runs}
+    assert len(names) == len(set(names)) == len(keys)
+
+
+# States.
+
+
+def test_a_run_counts_as_finished_only_with_the_settings_of_now():
+    config = read([], [])
+    (run,) = planned(config, ["fig15a_ego"])
+    assert run.state == "to do"
+    finish(run.folder, run.spec, [row(1)])
+    assert planned(config, ["fig15a_ego"])[0].state == "finished"
+    assert planned(read([], ["training={epochs: 9}"]), ["fig15a_ego"])[0].state == "to do"
+
+
+def test_a_run_under_way_goes_by_its_own_epochs():
+    (run,) = planned(read([], []), ["fig15a_ego"])
+    Snapshots(run.folder.with_name(run.folder.name + ".snapshots"), "x").save(
+        60, Snapshot({"a": np.zeros(3)}, {"rows": [row(100), row(80)]})
+    )
+    (run,) = planned(read([], []), ["fig15a_ego"])
+    assert run.state == "under way"
+    found = estimate(run)
+    assert found.how == "own epochs"
+    assert found.hours == pytest.approx(3 * (101 + 81) / 2 / 3600)  # of five epochs
+
+
+# Estimates.
+
+
+def test_a_run_like_finished_ones_takes_their_time_in_the_ratio_of_the_budgets():
+    config = read([], [])
+    runs = planned(config, ["fig17a"])
+    elastic = [run for run in runs if run.spec["scheme"]["name"] == "elastic"]
+    done, other = elastic[0], elastic[-1]
+    finish(done.folder, done.spec, [row(50), row(50)])
+    runs = planned(config, ["fig17a"])
+    found = estimate(next(r for r in runs if r.folder == other.folder), runs)
+    ratio = other.spec["scheme"]["rho"] / done.spec["scheme"]["rho"]
+    assert found.how == "like runs"
+    assert found.hours == pytest.approx(5 * ratio * 51 / 3600)
+
+
+@pytest.fixture
+def profiled() -> Callable[[], dict[str, Any]]:
+    """The runs of figure 15a with data and a profile: full step 2 s, forward 0.8 s."""
+
+    def make() -> dict[str, Any]:
+        runs = by_scheme(planned(read([], []), ["fig15a"]))
+        spec = runs["full"].spec
+        folder = Path(spec["data"]["folder"])
+        folder.mkdir(parents=True)
+        np.save(folder / "train_labels.npy", np.zeros(320, np.int64))
+        np.save(folder / "test_labels.npy", np.zeros(64, np.int64))
+        tensors = tuple(
+            Tensor(f"t{i}", kind, (2,), i == 3, f"t{i}")
+            for i, kind in enumerate(("kernel", "bias", "norm", "kernel"))
+        )
+        quarter = np.full(4, 0.1)
+        timing = Timing(tensors, quarter, quarter, quarter, 0.8, 2.0, 0.0, 0.0)
+        timing.save(Path(spec["profile"]))
+        return runs
+
+    return make
+
+
+def test_a_profile_gives_the_step_of_each_scheme(profiled):
+    runs = profiled()
+    steps = {scheme: estimate(run) for scheme, run in runs.items()}
+    assert {found.how for found in steps.values()} == {"profile"}
+    testing = 64 / 32 * 0.8
+    whole = {scheme: 3600 * found.hours / 5 - testing for scheme, found in steps.items()}
+    assert whole["elastic"] == pytest.approx(10 * 0.5 * 2.0)
+    timing = Timing.load(Path(runs["full"].spec["profile"]))
+    for scheme in ("full", "head", "bn_bias"):
+        mask = np.array(SCHEMES[scheme].trains(timing.tensors))
+        assert whole[scheme] == pytest.approx(10 * timing.predict(mask))
+
+
+def test_the_paper_tells_of_its_own_setting_and_of_nothing_else():
+    config = read([PAPER], ["device=published"])
+    runs = by_scheme(planned(config, ["fig15a"]))
+    found = {scheme: estimate(run) for scheme, run in runs.items()}
+    assert found["full"].how == "published"
+    assert found["full"].hours == pytest.approx(3.59, abs=0.01)
+    assert found["elastic"].hours == pytest.approx(1.92, rel=0.02)
+    (demo,) = planned(read([], []), ["fig15a_ego"])
+    assert estimate(demo).how == "unknown"
+    assert estimate(demo).hours is None
+
+
+def test_an_archive_that_several_data_sets_share_is_counted_once(tmp_path: Path):
+    runs = planned(read([], []), ["fig15a", "fig15b"])
+    found = missing_fetches(runs)
+    assert found["elpv"] == 90801454
+    assert found["elpv_mono"] == 0
+    here = tmp_path / "results/downloads/elpv_dataset-1.0.0.post1-py3-none-any.whl"
+    here.parent.mkdir(parents=True)
+    here.touch()
+    assert missing_fetches(runs)["elpv"] == 0
+
+
+# The verb.
+
+
+def test_estimates_are_held_against_what_runs_took(profiled, capsys):
+    run = profiled()["full"]
+    plan._record([run], {run.folder: estimate(run)})
+    kept = json.loads(plan.RECORD.read_text())
+    assert plan.checked(kept) == "no run that was planned has finished yet"
+    time.sleep(0.01)
+    finish(run.folder, run.spec, [row(20, testing=5)] * 5)
+    # Ten steps without what the deepest tensor would hand on (0.1 of 2 s), and testing.
+    planned_s, taken_s = 5 * (10 * 1.9 + 1.6), 5 * 25.0
+    found = plan.errors(kept)[run.folder.as_posix()]
+    assert found[:2] == pytest.approx((planned_s / 3600, taken_s / 3600))
+    assert "median error 18% over 1 runs" in plan.checked(kept)
+
+
+def test_a_plan_needs_no_framework_and_says_what_is_missing():
+    program = (
+        "import sys; from core.cli import main; code = main(sys.argv[1:]);"
+        "assert not {'torch', 'tensorflow'} & set(sys.modules); sys.exit(code)"
+    )
+    words = ["plan", "fig15a", "split_weights", "--json"]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True, text=True, env={"PYTHONPATH": str(PROJECT)},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    content = json.loads(ended.stdout)
+    assert (content["finished"], len(content["runs"]), content["unknown"]) == (0, 5, 5)
+    assert content["human_minutes"] == plan.COMMAND_MINUTES
+    assert set(content["fetches"]) == {"elpv", "efficientnet_lite0", "movie_snippets"}
+    said = plan.text(content)
+    assert "5 runs have no estimate before their device is profiled" in said
+    assert "elpv, 91 MB" in said
+
+
+def test_seconds_of_an_epoch_count_training_and_testing():
+    assert seconds(row(10, testing=2)) == pytest.approx(12)
+    split = {"training_s": 5, "snapshot_s": 1, "testing_s": "", "moving_s": 3}
+    assert seconds(split) == pytest.approx(6)
