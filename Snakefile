@@ -15,10 +15,11 @@ include: "rules/data.smk"
 include: "rules/profile.smk"
 include: "rules/elastic.smk"
 include: "rules/split.smk"
+include: "rules/federated.smk"
 include: "rules/figures.smk"
 
 
 rule all:
     default_target: True
     input:
-        expand("figures/{figure}.pdf", figure=[*FIGURES, *SPLIT_FIGURES]),
+        expand("figures/{figure}.pdf", figure=[*FIGURES, *SPLIT_FIGURES, *FEDERATED_FIGURES]),
