@@ -1,5 +1,7 @@
 """The network of a spec: a block for each party, in the order of the spec, then the server's."""
 
+from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from core.models import din
 from core.split.part import Part
 
 _WEIGHTS = 3  # tells this stream of random numbers from those of core.training.order
+_drawing = Lock()  # PyTorch has one generator for all threads
 
 
 def make_party(spec: Any, index: int, genres: NDArray[np.uint8]) -> Part:
@@ -23,13 +26,12 @@ def make_server(spec: Any) -> Part:
     return _part(spec, len(spec["parties"]), din.upper)
 
 
-def _part(spec: Any, index: int, make: Any) -> Part:
+def _part(spec: Any, index: int, make: Callable[[], nn.Module]) -> Part:
     def build(number: int) -> nn.Module:
         seed = np.random.SeedSequence([spec["seed"], _WEIGHTS, number]).generate_state(1)[0]
-        with torch.random.fork_rng(devices=[]):
+        with _drawing, torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(seed))
-            module: nn.Module = make()
-        return module
+            return make()
 
     optimiser = spec["training"]["optimiser"]
     return Part(build, _as_it_is, range(index, index + 1), optimiser, spec["seed"])
