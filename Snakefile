@@ -22,4 +22,7 @@ include: "rules/figures.smk"
 rule all:
     default_target: True
     input:
-        expand("figures/{figure}.pdf", figure=[*FIGURES, *SPLIT_FIGURES, *FEDERATED_FIGURES]),
+        expand(
+            "figures/{figure}.pdf",
+            figure=[*FIGURES, *SPLIT_FIGURES, *FEDERATED_FIGURES],
+        ),

@@ -64,7 +64,9 @@ def _fetch(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", help="entry of the catalog, such as elpv or resnet50")
     parser.add_argument("--out", type=Path, required=True, help="folder for the prepared files")
-    parser.add_argument("--size", type=int, help="side of images in pixels, words of texts, or movies")
+    parser.add_argument(
+        "--size", type=int, help="side of images in pixels, words of texts, or movies"
+    )
     parser.add_argument(
         "--downloads", type=Path, default=Path("results/downloads"), help="folder for archives"
     )

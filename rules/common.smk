@@ -68,10 +68,11 @@ onstart:
                 f"split.{side}.device = {config['split'][side]['device']!r}: both sides run here "
                 "yet. On two machines, start each by hand: docs/split.md; to see the plan, add `-n`."
             )
-
-
     federated = config["federated"]
-    for name, side in {"server": federated["server"], **federated["parties"]}.items():
+    for name, side in {
+        "server": federated["server"],
+        **federated["parties"],
+    }.items():
         if side["device"] != "local":
             raise WorkflowError(
                 f"federated: {name} is on device {side['device']!r}: all sides run here yet. On "

@@ -28,6 +28,7 @@ BENCHMARKS = {
     "pipeline": ("main",),
     "cuts": ("main",),
     "edge_memory": ("main",),
+    "din": ("main",),
 }
 
 

@@ -29,7 +29,8 @@ def fetch(name: str, out: Path, size: int | None, downloads: Path) -> Path:
     """Bring the data set or weights called `name` to the folder `out`; the path of its manifest.
 
     Images are made `size` pixels square, texts `size` words long, histories of ratings `size`
-    movies; weights take None. Archives are kept in the folder `downloads`. Does nothing when `out` holds this entry in this size already.
+    movies; weights take None. Archives are kept in the folder `downloads`. Does nothing when `out`
+    holds this entry in this size already.
     Raises ConfigError for a wrong name or size, DataError when it cannot be had, StorageError when
     it cannot be written, MissingPackageError in the wrong environment.
     """

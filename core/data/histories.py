@@ -92,15 +92,9 @@ def _parts(ratings: Ratings, columns: int, test: float) -> tuple[Rows, Rows]:
         raise DataError("there are too few ratings for a training and a test part")
     parts = []
     for part in found:
-        history, candidates, labels, samples = zip(*part, strict=True)
-        parts.append(
-            Rows(
-                np.array(history, np.int32),
-                np.array(candidates, np.int32),
-                np.array(labels, np.int64),
-                np.array(samples, np.int64),
-            )
-        )
+        columns_of = zip(*part, strict=True)
+        types = _ARRAYS.values()
+        parts.append(Rows(*(np.array(a, t) for a, t in zip(columns_of, types, strict=True))))
     return parts[0], parts[1]
 
 

@@ -26,7 +26,8 @@ def read_movielens(entry: Entry, source: Source, path: Path) -> Ratings:
         movies, ratings = (archive.read(name).decode("latin-1") for name in names)
     label = str(path)
     genres = {
-        movie: kinds.split("|") for movie, _, kinds in _rows(movies, "::", 3, f"{label}, {names[0]}")
+        movie: kinds.split("|")
+        for movie, _, kinds in _rows(movies, "::", 3, f"{label}, {names[0]}")
     }
     return _ratings(genres, _rows(ratings, "::", 4, f"{label}, {names[1]}"), f"{label}, {names[1]}")
 
@@ -64,7 +65,9 @@ def _rows(
             continue
         row = line.split(between)
         if len(row) != fields:
-            raise DataError(f"{label}, line {number}: expected {fields} fields, found {line[:60]!r}")
+            raise DataError(
+                f"{label}, line {number}: expected {fields} fields, found {line[:60]!r}"
+            )
         yield row
 
 

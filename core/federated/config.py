@@ -120,8 +120,8 @@ def runs(config: Config, entry: Config) -> tuple[FederatedKey, ...]:
     own = config["federated"]
     usual = {"staleness": own["staleness"]}
     seeds = range(config["seed"], config["seed"] + own["seeds"])
-    varied = [dict(zip(vary, values, strict=True))
-              for vary in [entry.get("vary", {})] for values in product(*vary.values())]  # fmt: skip
+    vary = entry.get("vary", {})
+    varied = [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
     found: dict[FederatedKey, None] = {}
     for context, scheme, options, seed in product(
         entry["contexts"], entry["schemes"], varied, seeds

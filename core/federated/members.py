@@ -95,8 +95,8 @@ class Members(Protocol):
     def state(self) -> State:
         """What this side keeps of them, for a snapshot."""
 
-    def load_state(self, state: State) -> None:
-        """Go on from `state`; nothing for the first step."""
+    def load_state(self, state: State | None) -> None:
+        """Go on from `state`; as new without one."""
 
 
 class Parties:
@@ -113,10 +113,13 @@ class Parties:
         self._finished: set[str] = set()
         self._counted: dict[str, tuple[int, int]] = {}
         self._given_up: PeerError | None = None
+        self._ending = False
         self._exact = codecs.make("none")
 
     def give_up(self, reason: str, exit_code: int) -> None:
         """Somebody will not come back: whoever waits ends with this. From any thread."""
+        if self._ending:
+            return  # the others are still being told why
         error = PeerError(reason)
         error.exit_code = exit_code  # the one that the party ended with
         self._given_up = error
@@ -166,6 +169,7 @@ class Parties:
             except TimeoutError:
                 continue
             self._channels[channel.hello.party] = channel
+        self._channels = {name: self._channels[name] for name in wanted}  # in their order
         self._early = {name: deque() for name in self._channels}
         self._unsaved = set()
 
@@ -207,6 +211,7 @@ class Parties:
 
     def refuse_all(self, error: CoreError) -> None:
         """Tell every party why this side ends, with the exit code that it ends with."""
+        self._ending = True
         for name, channel in self._channels.items():
             if channel.failure is None:
                 channel.send(self._refusal(error))
@@ -257,7 +262,7 @@ class Parties:
 
     def drained(self, step: int) -> dict[str, Row]:
         """Every party says so, and how long it has worked."""
-        rows = {}
+        rows: dict[str, Row] = {}
         for name in self._names:
             facts = self._expect(name, DRAINED, step).facts
             rows[name] = {"work_s": facts.get("seconds"), "peak_mib": facts.get("peak_mib")}
@@ -335,15 +340,16 @@ class Parties:
             state |= under(f"uplink/{name}", uplink.state())
         return state
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: State | None) -> None:
         scheme, seed = self._spec["scheme"], self._spec["seed"]
         self._sender = Sender(scheme["downlink"], scheme, seed, corrected=False)
-        self._sender.load_state(below("sender", state))
-        self._uplinks = {}
-        for name in self._names:
-            uplink = codecs.make(scheme["uplink"], seed, scheme["delta_mib"])
-            uplink.load_state(below(f"uplink/{name}", state))
-            self._uplinks[name] = uplink
+        self._uplinks = {
+            name: codecs.make(scheme["uplink"], seed, scheme["delta_mib"]) for name in self._names
+        }
+        if state is not None:
+            self._sender.load_state(below("sender", state))
+            for name, uplink in self._uplinks.items():
+                uplink.load_state(below(f"uplink/{name}", state))
 
 
 class OnePlace:
@@ -356,7 +362,7 @@ class OnePlace:
         genres: NDArray[np.uint8],
     ) -> None:
         """rows: of each party, as in Silo."""
-        self._rows, self._waiting = rows, False
+        self._rows = rows
         self._parts = [make_party(spec, index, genres) for index in range(len(rows))]
 
     def meet(self, own: list[int]) -> int:
@@ -417,11 +423,8 @@ class OnePlace:
             state |= part.state()
         return state
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: State | None) -> None:
         for index, part in enumerate(self._parts):
-            part.keep(range(0))
-            own = {k: v for k, v in state.items() if k.startswith(f"{index}/")}
-            if own:
+            if state is not None:
+                own = {k: v for k, v in state.items() if k.startswith(f"{index}/")}
                 part.take(own, range(index, index + 1))
-            else:
-                part.keep(range(index, index + 1))

@@ -26,8 +26,8 @@ class Schedule:
                 f"training.batch = {self._batch}: there are only {sizes['train']} training samples"
             )
         self.epochs: int = training["epochs"]
-        self.steps_per_epoch = min(whole, training["steps"] or whole)
-        self.total = self.epochs * self.steps_per_epoch
+        self.steps_per_epoch: int = min(whole, training["steps"] or whole)
+        self.total: int = self.epochs * self.steps_per_epoch
 
     def at(self, step: int) -> NDArray[np.int64]:
         """The batch of a step, counted over the whole run."""

@@ -105,7 +105,7 @@ class FederatedServer:
             own = below("part", snapshot.arrays)
             self._part.take(own, range(self._part.blocks[0], self._part.blocks[0] + 1))
             self.progress = Progress(**snapshot.progress)
-        self._members.load_state(below("members", snapshot.arrays if snapshot else {}))
+        self._members.load_state(below("members", snapshot.arrays) if snapshot else None)
         self._saved_at = time.monotonic() if snapshot is not None else -float("inf")
         self._saved_step = step if snapshot is not None else -1
         if step:

@@ -73,7 +73,8 @@ def _save(folder: Path, arrays: Arrays) -> None:
 def open_server(folder: Path, spec: Any) -> Silo:
     """The server's silo. Raises DataError for one that is none."""
     path, arrays = folder / FILE, _load(folder)
-    found, labels = {}, {}
+    found: Arrays = {}
+    labels: Arrays = {}
     for part in PARTS:
         order = _order(path, arrays, part, order_key(spec))
         values = _array(path, arrays, f"{part}/labels", np.int64, (len(order),))[order]
@@ -90,7 +91,9 @@ def open_party(folder: Path, spec: Any, columns: int) -> Silo:
     genres = arrays.get("genres")
     if genres is None or genres.dtype != np.uint8 or genres.ndim != 2 or len(genres) < 2:
         raise DataError(f"{path} has no table of the genres of movies; divide the data again")
-    found, rows, candidates = {}, {}, {}
+    found: Arrays = {}
+    rows: Arrays = {}
+    candidates: Arrays = {}
     for part in PARTS:
         order = _order(path, arrays, part, order_key(spec))
         history = _array(path, arrays, f"{part}/history", np.int32, (len(order), columns))[order]

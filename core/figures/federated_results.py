@@ -24,8 +24,10 @@ from core.figures.results import (
 )
 from core.frameworks import FRAMEWORKS
 
-SPEC_KEYS = ("scale", "seed", "timing", "server.name", "server.title", "parties", "context.title")
-SPEC_KEYS += ("model.name", "data.name", "scheme.name", "scheme.staleness")
+SPEC_KEYS = (
+    *("scale", "seed", "timing", "server.name", "server.title", "parties", "context.title"),
+    *("model.name", "data.name", "scheme.name", "scheme.staleness"),
+)
 SECONDS = ("training_s", "testing_s", "snapshot_s")
 EPOCHS = ("epoch", "steps", "test_auc", "up_bytes", "down_bytes", *SECONDS)
 PARTIES = ("epoch", "up_bytes", "down_bytes", "test_bytes", "work_s")
@@ -78,7 +80,7 @@ class FederatedRun(Finished):
     @property
     def auc(self) -> np.ndarray:
         """Test AUC after each epoch."""
-        return self.epochs["test_auc"].to_numpy(dtype=float)
+        return np.asarray(self.epochs["test_auc"], dtype=float)
 
     @property
     def step_s(self) -> float:

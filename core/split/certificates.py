@@ -75,8 +75,8 @@ def make(
     """Make an authority of the run's own, and a certificate and key (mode 0600) for each name.
 
     The authority's key is not kept: nobody can add a side later, so make all of them at once.
-    hosts: names or addresses of the side that listens, beside localhost. Raises ConfigError for a bad name,
-    and when there are certificates already and `replace` is not given; StorageError.
+    hosts: names or addresses of the side that listens, beside localhost. Raises ConfigError for a
+    bad name, and when there are certificates already and `replace` is not given; StorageError.
     """
     for name in names:
         if name == AUTHORITY or not re.fullmatch("[A-Za-z0-9_-]+", name):

@@ -24,7 +24,7 @@ Report = dict[str, Any] | None
 
 START_S, STOP_S = 120.0, 30.0
 RESTARTS, HEALTHY_S = 5, 60.0
-INCURABLE = (2, 3, 4, 8)  # exit codes of errors that come again
+INCURABLE = (2, 3, 4, 7, 8)  # exit codes of errors that come again
 
 
 class Keeper:

@@ -1,5 +1,5 @@
-"""Runs of federated training in one process: the server in the test, each party in a thread, between
-them real connections. Tiny data that no file holds but those that the sides are given."""
+"""Runs of federated training in one process: the server in the test, each party in a thread,
+between them real connections. Tiny data that no file holds but those that the sides are given."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -12,8 +12,8 @@ from torch import nn
 
 from core.federated.network import make_party, make_server
 from core.federated.silos import SERVER, open_party, open_server
-from core.split import codec as codecs
 from core.spec import RunSpec
+from core.split import codec as codecs
 from core.training.order import epoch_order
 from tests.federated.conftest import (
     BATCH,
@@ -42,9 +42,7 @@ class Reference:
         self.labels = open_server(run.silos / SERVER, spec).labels["train"]
         genres = silos[0].genres
         assert genres is not None
-        self.parties = [
-            make_party(spec, i, genres)._held[i].module for i in range(len(silos))
-        ]
+        self.parties = [make_party(spec, i, genres)._held[i].module for i in range(len(silos))]
         self.upper = make_server(spec)._held[len(silos)].module.train()
         self.spec = spec
         self.losses: list[float] = []

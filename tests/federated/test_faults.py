@@ -16,12 +16,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from core.data import manifest
-from core.data.histories import FILES, _ARRAYS
+from core.data.histories import _ARRAYS, FILES
 from core.data.parts import PARTS, save
 from core.errors import PeerError
 from core.federated.silos import SERVER
 from core.spec import RunSpec
-from tests.federated.conftest import MOVIES, Run, assert_same, histories, make_spec
+from tests.federated.conftest import MOVIES, STEPS, Run, assert_same, histories, make_spec
 
 Make = Callable[..., Run]
 OFTEN = {"staleness": 2, "uplink": "delta+int4", "feedback": "published", "snapshot_minutes": 1e-9}
@@ -53,7 +53,7 @@ def test_a_party_that_comes_back_goes_on_with_the_same_bits(
     for thread in threads + again:
         thread.join(20)
     assert len(again) == 1
-    assert len(progress.legs) == 2
+    assert progress.legs[-1]["from_step"] <= at
     assert_same(run.state(), unbroken.state)
     assert [row["test_auc"] for row in progress.rows] == [
         row["test_auc"] for row in unbroken.progress.rows
@@ -136,7 +136,8 @@ def spec(tmp_path: Path) -> RunSpec:
     made = make_spec(**OFTEN).content
     made["data"]["folder"] = str(folder)
     made |= {"context": EMULATED, "timing": "emulated"}
-    made["parties"][1]["slowdown"] = 60
+    made["parties"][1]["slowdown"] = 25
+    made["training"] |= {"epochs": 4}
     return RunSpec.checked(made, Path("spec.yaml"))
 
 
@@ -167,7 +168,8 @@ def last(side: Path) -> int:
 
 def party_of(process: subprocess.Popen[str], name: str) -> psutil.Process:
     children = psutil.Process(process.pid).children()
-    (found,) = [c for c in children if c.cmdline()[-1] == "--child" and name in c.cmdline()]
+    living = [c for c in children if c.status() != psutil.STATUS_ZOMBIE]
+    (found,) = [c for c in living if c.cmdline()[-1] == "--child" and name in c.cmdline()]
     return found
 
 
@@ -175,7 +177,7 @@ def end_of(folder: Path) -> dict[str, np.ndarray]:
     """Weights and optimisers in the last snapshot of each side."""
     found = {}
     for name in (SERVER, "a", "b"):
-        files = (folder / "run.snapshots" / name).glob("step-000000012-*.safetensors")
+        files = (folder / "run.snapshots" / name).glob(f"step-{4 * STEPS:09d}-*.safetensors")
         arrays = load_file(max(files, key=lambda file: file.stat().st_mtime_ns))
         own = {k.removeprefix("part/"): v for k, v in arrays.items() if k.startswith("part/")}
         found |= own
@@ -207,7 +209,7 @@ def test_a_run_goes_on_when_each_side_is_killed(
     assert_same(end_of(tmp_path), unbroken.state)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["last"]["test_auc"] == unbroken.progress.rows[-1]["test_auc"]
-    assert result["resumed"] >= 4
+    assert result["resumed"] >= 3
     assert result["links"]["a"]["context"] == "fast"
     assert "is finished already" in finish(start(tmp_path, *words))
 

@@ -46,7 +46,7 @@ def secrets() -> dict[str, np.ndarray]:
     """Rows and columns that nobody but their owner may see, long enough not to come by chance."""
     data, found = histories(), {}
     for part, rows in (("train", data.train), ("test", data.test)):
-        for start in range(0, len(rows.labels) - 8):
+        for start in range(len(rows.labels) - 8):
             found[f"{part} candidates {start}"] = rows.candidates[start : start + 8]
             found[f"{part} users {start}"] = rows.samples[start : start + 8, 0]
             labels = rows.labels[start : start + 8]
