@@ -31,6 +31,7 @@ BENCHMARKS = {
     "trace": ("main",),
     "codec_accuracy": ("main",),
     "edge_memory": ("main",),
+    "din": ("main",),
     "dispatch": ("main",),
     "plan": ("main",),
 }

@@ -5,11 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.data import catalog, images, manifest, texts, weights
+from core.data import catalog, histories, images, manifest, texts, weights
 from core.data.arrays import open_arrays
 from core.data.catalog import Download, Entry, Local, Source
 from core.data.download import download, mirror_folder
 from core.data.parts import PARTS
+from core.data.rating_readers import rating_reader_of
 from core.data.readers import reader_of
 from core.data.text_readers import text_reader_of
 from core.errors import ConfigError, DataError
@@ -17,18 +18,19 @@ from core.files import digest, exclusive, replacing_folder
 
 log = logging.getLogger("core.data")
 
-SMALLEST, LARGEST = 8, 1024  # pixels, or words
+SMALLEST, LARGEST = 8, 1024  # pixels, words, or movies
 
 # All that a fetched folder may hold; Snakemake adds its time stamp to the folders it makes.
-_FILES = (*images.FILES, *texts.FILES, *weights.FILES)
+_FILES = (*images.FILES, *texts.FILES, *histories.FILES, *weights.FILES)
 _OURS = frozenset([manifest.NAME, *_FILES, ".snakemake_timestamp"])
 
 
 def fetch(name: str, out: Path, size: int | None, downloads: Path) -> Path:
     """Bring the data set or weights called `name` to the folder `out`; the path of its manifest.
 
-    Images are made `size` pixels square, texts `size` words long; weights take None. Archives are
-    kept in the folder `downloads`. Does nothing when `out` holds this entry in this size already.
+    Images are made `size` pixels square, texts `size` words long, histories of ratings `size`
+    movies; weights take None. Archives are kept in the folder `downloads`. Does nothing when `out`
+    holds this entry in this size already.
     Raises ConfigError for a wrong name or size, DataError when it cannot be had, StorageError when
     it cannot be written, MissingPackageError in the wrong environment.
     """
@@ -54,14 +56,16 @@ def _check_size(entry: Entry, size: int | None) -> None:
         if size is not None:
             raise ConfigError(f"{entry.name}: weights have no size, {size} was given")
     elif size is None or not SMALLEST <= size <= LARGEST:
-        unit = {"images": "pixels", "text": "words"}[entry.kind]
+        unit = {"images": "pixels", "text": "words", "ratings": "movies"}[entry.kind]
         raise ConfigError(f"{entry.name}: size {size}; expected {SMALLEST} to {LARGEST} {unit}")
 
 
 def _is_current(entry: Entry, out: Path, size: int | None) -> bool:
     try:
         content = manifest.read(out, entry.kind)
-        if entry.kind != "weights":
+        if entry.kind == "ratings":
+            histories.open_histories(out)
+        elif entry.kind != "weights":
             for part in PARTS:
                 open_arrays(out, part)
     except DataError as problem:
@@ -107,6 +111,10 @@ def _prepare(entry: Entry, source: Source, size: int | None, downloads: Path, fo
         samples = reader_of(entry, source)(entry, source, path)
         content |= images.prepare(entry, samples, size, folder)
         files = images.FILES
+    elif entry.kind == "ratings":
+        ratings = rating_reader_of(entry)(entry, source, path)
+        content |= histories.prepare(entry, ratings, size, folder)
+        files = histories.FILES
     else:
         content |= texts.prepare(entry, text_reader_of(entry)(entry, source, path), size, folder)
         files = texts.FILES

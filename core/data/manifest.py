@@ -13,7 +13,11 @@ from core.files import digest, write_text
 
 NAME = "manifest.json"
 FORMAT = 1
-SIZES = {"images": "image_size", "text": "words"}  # key of the size that was asked for, by kind
+SIZES = {
+    "images": "image_size",
+    "text": "words",
+    "ratings": "history",
+}  # key of the size that was asked for, by kind
 _LIBRARIES = ("numpy", "pillow", "safetensors", "tensorflow-datasets", "torch", "torchvision")
 
 

@@ -112,6 +112,9 @@ NAMES = {name: each.title for table in (MODELS, NETWORKS) for name, each in tabl
     "movie_snippets": "movie snippets",
     "tiny_imagenet": "Tiny ImageNet",
     "tiny_imagenet_20": "Tiny ImageNet, 20 classes",
+    "din": "DIN",
+    "movielens_100k": "MovieLens 100K",
+    "movielens_1m": "MovieLens 1M",
 }
 
 
