@@ -15,6 +15,7 @@ include: "rules/data.smk"
 include: "rules/profile.smk"
 include: "rules/elastic.smk"
 include: "rules/split.smk"
+include: "rules/federated.smk"
 include: "rules/figures.smk"
 include: "rules/claims.smk"
 
@@ -22,4 +23,7 @@ include: "rules/claims.smk"
 rule all:
     default_target: True
     input:
-        expand("figures/{figure}.pdf", figure=[*FIGURES, *SPLIT_FIGURES]),
+        expand(
+            "figures/{figure}.pdf",
+            figure=[*FIGURES, *SPLIT_FIGURES, *FEDERATED_FIGURES],
+        ),

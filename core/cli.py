@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _profile(verbs.add_parser("profile", help="measure what each tensor costs on this device"))
     _run(verbs.add_parser("run", help="train one run from its spec; goes on if it was stopped"))
     _split(verbs.add_parser("split", help="train between an edge and a cloud, side by side"))
+    _federated(verbs.add_parser("federated", help="train between parties and a server by hand"))
     _devices(verbs.add_parser("devices", help="boards over SSH: check, prepare, run there, stop"))
     _plan(verbs.add_parser("plan", help="what figures still need, on which device, for how long"))
     _claims(verbs.add_parser("claims", help="the papers' statements beside what was measured here"))
@@ -68,7 +69,9 @@ def _fetch(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", help="entry of the catalog, such as elpv or resnet50")
     parser.add_argument("--out", type=Path, required=True, help="folder for the prepared files")
-    parser.add_argument("--size", type=int, help="side of images in pixels, or words of texts")
+    parser.add_argument(
+        "--size", type=int, help="side of images in pixels, words of texts, or movies"
+    )
     parser.add_argument(
         "--downloads", type=Path, default=Path("results/downloads"), help="folder for archives"
     )
@@ -118,6 +121,13 @@ def _split(parser: argparse.ArgumentParser) -> None:
     from core.split import cli
 
     parser.description = "One side of a run of split training by hand, and what belongs to it."
+    cli.add_arguments(parser)
+
+
+def _federated(parser: argparse.ArgumentParser) -> None:
+    from core.federated import cli
+
+    parser.description = "One side of a run of vertical federated training, and what belongs to it."
     cli.add_arguments(parser)
 
 

@@ -13,6 +13,7 @@ from core import RECIPE, schema
 from core.data import catalog
 from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
+from core.federated import config as federated_settings
 from core.figures import KINDS, check_entry, combinations
 from core.measure.settings import check_meter, for_spec, meter_for_spec
 from core.models import MODELS
@@ -98,11 +99,13 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
     for model, training in config["model_training"].items():
         at = ("model_training", model)
         schema.check(config["training"] | training, "training", files, at)
-    split_settings.check(config, files, known_devices, devices.with_name("contexts"))
+    for settings in (split_settings, federated_settings):
+        settings.check(config, files, known_devices, devices.with_name("contexts"))
     drawn = figures(config)
     for name, members in config["groups"].items():
         for i, member in enumerate(members):
-            targets = [*drawn, *split_settings.figures(config), *config["groups"]]
+            others = (split_settings.figures(config), federated_settings.figures(config))
+            targets = [*drawn, *others[0], *others[1], *config["groups"]]
             _one_of(member, targets, "figure or group", ["groups", name, str(i)], files)
         _members(config, name, ())
     for figure in drawn.values():

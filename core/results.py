@@ -68,13 +68,13 @@ def origin(versions: dict[str, str]) -> dict[str, Any]:
 
 def provenance(spec: RunSpec) -> dict[str, Any]:
     """Where a result came from, as far as its spec says it."""
-    elastic = spec["kind"] == "elastic"
+    side = {"elastic": "device", "split": "edge", "federated": "server"}[spec["kind"]]
     return {
-        "kind": spec["device"]["timing"] if elastic else spec["timing"],
+        "kind": spec["device"]["timing"] if side == "device" else spec["timing"],
         "digest": spec.digest,
         "recipe": spec["recipe"],
         "seed": spec["seed"],
-        "device": spec["device" if elastic else "edge"]["name"],
+        "device": spec[side]["name"],
         "core": __version__,
     }
 

@@ -12,6 +12,7 @@ import yaml
 from core import RECIPE, schema
 from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError
+from core.federated.schemes import check_scheme as check_federated_scheme
 from core.files import write_text
 from core.split.schemes import check_scheme as check_split_scheme
 
@@ -43,7 +44,11 @@ class Kind:
     check: Callable[[dict[str, Any], Path], None]
 
 
-KINDS = {"elastic": Kind("run", check_scheme), "split": Kind("split_run", check_split_scheme)}
+KINDS = {
+    "elastic": Kind("run", check_scheme),
+    "split": Kind("split_run", check_split_scheme),
+    "federated": Kind("federated_run", check_federated_scheme),
+}
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,13 @@ class RunSpec:
     content: dict[str, Any]
 
     @classmethod
-    def load(cls, path: Path) -> "RunSpec":
-        """Read and check. Raises ConfigError that names the key, or the recipe that differs."""
-        return cls.checked(schema.read_yaml(path), path)
+    def load(cls, path: Path, kind: str | None = None) -> "RunSpec":
+        """Read and check. kind: the one that it must be of. Raises ConfigError that names the key,
+        or the recipe that differs."""
+        spec = cls.checked(schema.read_yaml(path), path)
+        if kind not in (None, spec["kind"]):
+            raise ConfigError(f"{path}: kind is {spec['kind']!r}; this command takes {kind!r}")
+        return spec
 
     @classmethod
     def checked(cls, content: Any, path: Path) -> "RunSpec":

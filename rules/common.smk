@@ -16,6 +16,7 @@ from core.data import catalog
 from core.devices.hosts import read_hosts
 from core.elastic.schemes import SCHEMES
 from core.errors import CoreError
+from core.federated import config as federated_settings
 from core.frameworks import FRAMEWORKS
 from core.split import config as split_settings
 
@@ -33,6 +34,7 @@ try:
     DEVICES = settings.read_devices(DEVICES_FOLDER)
     FIGURES = settings.figures(config)
     SPLIT_FIGURES = split_settings.figures(config)
+    FEDERATED_FIGURES = federated_settings.figures(config)
     GROUPS = settings.targets(config)
     BOARDS = read_hosts()
 except CoreError as error:
@@ -48,12 +50,14 @@ wildcard_constraints:
     size=r"\d+",
     task="[a-z0-9_]+-[a-z0-9_]+",
     run=r"[a-z0-9_]+(-[a-z_]+[0-9.]+)*-seed\d+",
-    figure="(?!(split|chairs)_)[a-z0-9_]+",
+    figure="(?!(split|chairs|din)_)[a-z0-9_]+",
     split_task="[a-z0-9_]+",
     context="[a-z0-9_]+",
     side="edge|cloud",
     split_run=r"[a-z_]+(-[a-z0-9_+]+)*-seed\d+",
     split_figure="(split|chairs)_[a-z0-9_]+",
+    federated_run=r"[a-z_]+(-[a-z0-9]+)*-seed\d+",
+    federated_figure="din_[a-z0-9_]+",
 
 
 onstart:
@@ -74,6 +78,16 @@ onstart:
             f"split.cloud.device = {config['split']['cloud']['device']!r}: the cloud runs here. "
             "Elsewhere, start it by hand: docs/split.md; to see the plan, add `-n`."
         )
+    federated = config["federated"]
+    for name, side in {
+        "server": federated["server"],
+        **federated["parties"],
+    }.items():
+        if side["device"] != "local":
+            raise WorkflowError(
+                f"federated: {name} is on device {side['device']!r}: all sides run here yet. On "
+                "several machines, start each by hand: docs/federated.md; for the plan, add `-n`."
+            )
 
 
 def one_line(content):
@@ -232,6 +246,48 @@ def folders_of_split_figure(wildcards):
 def entry_of_split_figure(wildcards):
     """A figure's entry, on one line."""
     return one_line(split_figure_of(wildcards).entry)
+
+
+def federated_spec(wildcards):
+    """The complete spec of a run of federated training."""
+    key = federated_settings.FederatedKey.parse(
+        wildcards.device, wildcards.context, wildcards.federated_run
+    )
+    return federated_settings.run_spec(config, key, DEVICES, CONTEXTS_FOLDER)
+
+
+def spec_of_federated(wildcards):
+    """The same on one line."""
+    return one_line(federated_spec(wildcards))
+
+
+def data_of_federated(wildcards):
+    """Manifest of the data set of a run of federated training."""
+    return f"{federated_spec(wildcards)['data']['folder']}/manifest.json"
+
+
+def federated_figure_of(wildcards):
+    """The figure of federated training of this name."""
+    name = wildcards.federated_figure
+    if name not in FEDERATED_FIGURES:
+        known = settings.schema.suggestion(name, sorted(FEDERATED_FIGURES))
+        raise WorkflowError(f"there is no figure {name!r} ({known})")
+    return FEDERATED_FIGURES[name]
+
+
+def inputs_of_federated_figure(wildcards):
+    """Results that a figure of federated training is drawn from."""
+    return federated_figure_of(wildcards).files(config)
+
+
+def folders_of_federated_figure(wildcards):
+    """What the drawing is told of them."""
+    return federated_figure_of(wildcards).folders(config)
+
+
+def entry_of_federated_figure(wildcards):
+    """A figure's entry, on one line."""
+    return one_line(federated_figure_of(wildcards).entry)
 
 
 def environment_of_data(wildcards):

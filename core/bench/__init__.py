@@ -32,6 +32,7 @@ BENCHMARKS = {
     "codec_accuracy": ("main",),
     "edge_memory": ("main",),
     "chairs": ("main",),
+    "din": ("main",),
     "dispatch": ("main",),
     "plan": ("main",),
 }

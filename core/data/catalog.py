@@ -124,6 +124,17 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Latest:
+    """Split by time: the latest share of every user's ratings is for testing.
+
+    ratings: how many there are, as published.
+    """
+
+    test: float
+    ratings: int
+
+
+@dataclass(frozen=True)
 class Reader:
     """How an archive is laid out, and which part of it is wanted."""
 
@@ -136,7 +147,7 @@ class Entry:
     """One data set or one set of weights, as the catalog describes it."""
 
     name: str
-    kind: Literal["images", "text", "chairs", "weights"]
+    kind: Literal["images", "text", "chairs", "ratings", "weights"]
     title: str
     task: str
     licence: str
@@ -144,7 +155,7 @@ class Entry:
     sources: tuple[Source, ...]
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
-    splits: Fraction | Published | None = None
+    splits: Fraction | Published | Latest | None = None
     reader: Reader | None = None
 
     def digest(self) -> str:
@@ -203,9 +214,11 @@ def _entry(name: str, fields: Mapping[str, Any]) -> Entry:
     )
 
 
-def _splits(fields: Mapping[str, Any]) -> Fraction | Published:
+def _splits(fields: Mapping[str, Any]) -> Fraction | Published | Latest:
     if fields["how"] == "fraction":
         return Fraction(fields["test"], fields["seed"])
+    if fields["how"] == "latest":
+        return Latest(fields["test"], fields["ratings"])
     return Published(fields["train"], fields["test"])
 
 

@@ -110,11 +110,3 @@ CHAIR_READERS: dict[str, Callable[[Entry, Source, Path], Chairs]] = {
     "generated": read_generated,
     "seeing_3d_chairs": read_seeing_3d_chairs,
 }
-
-
-def chair_reader_of(entry: Entry, source: Source) -> Callable[[Entry, Source, Path], Chairs]:
-    """The reader for what `source` of `entry` brings."""
-    if isinstance(source, Generated):
-        return CHAIR_READERS["generated"]
-    assert entry.reader is not None  # by the schema
-    return CHAIR_READERS[entry.reader.layout]

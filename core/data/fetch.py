@@ -5,31 +5,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.data import catalog, chairs, images, manifest, texts, weights
-from core.data.arrays import open_arrays
+from core.data import catalog, manifest, weights
 from core.data.catalog import Download, Entry, Local, Source
-from core.data.chair_readers import chair_reader_of
 from core.data.download import download, mirror_folder
-from core.data.parts import PARTS
-from core.data.readers import reader_of
-from core.data.text_readers import text_reader_of
+from core.data.kinds import KINDS, reader_of
 from core.errors import ConfigError, DataError
 from core.files import digest, exclusive, replacing_folder
 
 log = logging.getLogger("core.data")
 
-SMALLEST, LARGEST = 8, 1024  # pixels, or words
+SMALLEST, LARGEST = 8, 1024  # pixels, words, or movies
 
 # All that a fetched folder may hold; Snakemake adds its time stamp to the folders it makes.
-_FILES = (*images.FILES, *texts.FILES, *chairs.FILES, *weights.FILES)
+_FILES = (*weights.FILES, *(file for kind in KINDS.values() for file in kind.files))
 _OURS = frozenset([manifest.NAME, *_FILES, ".snakemake_timestamp"])
 
 
 def fetch(name: str, out: Path, size: int | None, downloads: Path) -> Path:
     """Bring the data set or weights called `name` to the folder `out`; the path of its manifest.
 
-    Images are made `size` pixels square, texts `size` words long; weights take None. Archives are
-    kept in the folder `downloads`. Does nothing when `out` holds this entry in this size already.
+    Images are made `size` pixels square, texts `size` words long, histories of ratings `size`
+    movies; weights take None. Archives are kept in the folder `downloads`. Does nothing when `out`
+    holds this entry in this size already.
     Raises ConfigError for a wrong name or size, DataError when it cannot be had, StorageError when
     it cannot be written, MissingPackageError in the wrong environment.
     """
@@ -55,7 +52,7 @@ def _check_size(entry: Entry, size: int | None) -> None:
         if size is not None:
             raise ConfigError(f"{entry.name}: weights have no size, {size} was given")
     elif size is None or not SMALLEST <= size <= LARGEST:
-        unit = "words" if entry.kind == "text" else "pixels"
+        unit = KINDS[entry.kind].unit
         raise ConfigError(f"{entry.name}: size {size}; expected {SMALLEST} to {LARGEST} {unit}")
 
 
@@ -63,9 +60,7 @@ def _is_current(entry: Entry, out: Path, size: int | None) -> bool:
     try:
         content = manifest.read(out, entry.kind)
         if entry.kind != "weights":
-            open_any = chairs.open_chairs if entry.kind == "chairs" else open_arrays
-            for part in PARTS:
-                open_any(out, part)
+            KINDS[entry.kind].opened(out)
     except DataError as problem:
         if out.is_dir() and any(out.iterdir()):
             log.info("%s: made anew: %s", entry.name, problem)
@@ -105,17 +100,11 @@ def _prepare(entry: Entry, source: Source, size: int | None, downloads: Path, fo
         assert isinstance(source, Download)  # by the schema
         files = [weights.prepare(entry, source, path, folder)]
         content["file"] = files[0]
-    elif entry.kind == "images":
-        samples = reader_of(entry, source)(entry, source, path)
-        content |= images.prepare(entry, samples, size, folder)
-        files = images.FILES
-    elif entry.kind == "chairs":
-        found = chair_reader_of(entry, source)(entry, source, path)
-        content |= chairs.prepare(entry, found, size, folder)
-        files = chairs.FILES
     else:
-        content |= texts.prepare(entry, text_reader_of(entry)(entry, source, path), size, folder)
-        files = texts.FILES
+        kind = KINDS[entry.kind]
+        found = reader_of(entry, source)(entry, source, path)
+        content |= kind.prepare(entry, found, size, folder)
+        files = [*kind.files]
     manifest.write(folder, content, files)
 
 

@@ -14,7 +14,12 @@ from core.files import digest, write_text
 NAME = "manifest.json"
 FORMAT = 1
 # Key of the size that was asked for, by kind.
-SIZES = {"images": "image_size", "text": "words", "chairs": "image_size"}
+SIZES = {
+    "images": "image_size",
+    "text": "words",
+    "chairs": "image_size",
+    "ratings": "history",
+}
 _LIBRARIES = ("numpy", "pillow", "safetensors", "tensorflow-datasets", "torch", "torchvision")
 
 

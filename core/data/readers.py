@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.data.archive import opened
-from core.data.catalog import Download, Entry, Fraction, Local, Source, Tfds, Torchvision
+from core.data.catalog import Download, Entry, Fraction, Local, Source, Torchvision
 from core.data.samples import Images, Part, Sample, decode, stratified
 from core.data.tfds_reader import read_tfds
 from core.errors import ConfigError, DataError, MissingPackageError
@@ -191,21 +191,8 @@ def _torchvision_samples(part: Any, name: str) -> Iterator[Sample]:
 
 READERS: dict[str, Callable[[Entry, Source, Path], Images]] = {
     "elpv": read_elpv,
-    "folder": read_folder,
+    "local": read_folder,
     "tfds": read_tfds,
     "tiny_imagenet": read_tiny_imagenet,
     "torchvision": read_torchvision,
 }
-
-
-def reader_of(entry: Entry, source: Source) -> Callable[[Entry, Source, Path], Images]:
-    """The reader for what `source` of `entry` brings."""
-    match source:
-        case Local():
-            return READERS["folder"]
-        case Tfds():
-            return READERS["tfds"]
-        case Torchvision():
-            return READERS["torchvision"]
-    assert entry.reader is not None  # by the schema
-    return READERS[entry.reader.layout]

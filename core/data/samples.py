@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from core.errors import DataError
@@ -52,6 +54,24 @@ class Texts:
     classes: tuple[str, ...]
     train: list[Text]
     test: list[Text]
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """R ratings of M movies on their way to arrays.
+
+    movies: names, as in the source. genres: names. kinds: for each movie, positions in `genres`.
+    users: R numbers above 0, as in the source. items: R positions in `movies`. values: R ratings
+    from 1 to 5. times: R, in seconds.
+    """
+
+    movies: tuple[str, ...]
+    genres: tuple[str, ...]
+    kinds: tuple[tuple[int, ...], ...]
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    values: NDArray[np.float32]
+    times: NDArray[np.int64]
 
 
 def decode(file: Path | IO[bytes], name: str) -> Image.Image:

@@ -83,9 +83,3 @@ TEXT_READERS: dict[str, Callable[[Entry, Source, Path], Texts]] = {
     "movie_snippets": read_movie_snippets,
     "imdb": read_imdb,
 }
-
-
-def text_reader_of(entry: Entry) -> Callable[[Entry, Source, Path], Texts]:
-    """The reader for the layout of an entry."""
-    assert entry.reader is not None  # by the schema
-    return TEXT_READERS[entry.reader.layout]

@@ -10,6 +10,12 @@ from matplotlib.figure import Figure
 
 from core.errors import ConfigError
 from core.figures import check_entry, measured, split_face, style
+from core.figures.federated_kinds import FEDERATED_KINDS, check_federated_entry
+from core.figures.federated_results import (
+    federated_matched,
+    federated_origin,
+    read_federated_run,
+)
 from core.figures.matching import matched
 from core.figures.results import Run, Settings, read_run
 from core.figures.split_kinds import SPLIT_KINDS, check_split_entry
@@ -51,10 +57,13 @@ def _elastic_origin(entry: Entry, runs: Sequence[Run], settings: Settings) -> li
 
 ELASTIC = Family(check_entry, read_run, matched, _elastic_origin)
 SPLIT = Family(check_split_entry, read_split_run, split_matched, split_face.origin)
+FEDERATED = Family(check_federated_entry, read_federated_run, federated_matched, federated_origin)
 
 
 def family(entry: Entry) -> Family:
     """That of an entry's kind."""
+    if entry.get("kind") in FEDERATED_KINDS:
+        return FEDERATED
     if entry.get("kind") not in SPLIT_KINDS:
         return ELASTIC
     of_profiles = SPLIT_KINDS[entry["kind"]].source == "profiles"

@@ -114,6 +114,9 @@ NAMES = {name: each.title for table in (MODELS, NETWORKS) for name, each in tabl
     "tiny_imagenet_20": "Tiny ImageNet, 20 classes",
     "chairs_rendered": "parametric chairs",
     "seeing_3d_chairs": "Seeing 3D chairs",
+    "din": "DIN",
+    "movielens_100k": "MovieLens 100K",
+    "movielens_1m": "MovieLens 1M",
 }
 
 

@@ -1,9 +1,10 @@
 """Certificates for the connection between the sides, made per run, or brought by the user.
 
 A folder holds `ca.crt` (the authority that both sides trust) and for each side `SIDE.crt` and
-`SIDE.key`, all PEM. SIDE is `cloud`, `edge`, or the name of a party; the name stands in the
-certificate, as its common name or among its alternative names, and the cloud refuses an edge
-that calls itself otherwise. The cloud's certificate names its hosts too, which the edge checks.
+`SIDE.key`, all PEM. SIDE is `cloud`, `edge`, `server`, or the name of a party; the name stands in
+the certificate, as its common name or among its alternative names, and who listens refuses a
+caller that calls itself otherwise. The certificate of the side that listens names its hosts too,
+which callers check.
 A side needs `ca.crt` and its own two files, nothing of the others.
 """
 
@@ -35,6 +36,7 @@ from core.files import replacing
 log = logging.getLogger(__name__)
 
 AUTHORITY, CLOUD = "ca", "cloud"
+LISTENING = (CLOUD, "server")  # sides that are called
 LOCAL = ("localhost", "127.0.0.1", "::1")
 SKEW = timedelta(hours=1)  # between the clocks of the sides
 AGAIN = "make all of them again (`split certificates`), or bring others"
@@ -73,8 +75,8 @@ def make(
     """Make an authority of the run's own, and a certificate and key (mode 0600) for each name.
 
     The authority's key is not kept: nobody can add a side later, so make all of them at once.
-    hosts: names or addresses of the cloud, beside localhost. Raises ConfigError for a bad name,
-    and when there are certificates already and `replace` is not given; StorageError.
+    hosts: names or addresses of the side that listens, beside localhost. Raises ConfigError for a
+    bad name, and when there are certificates already and `replace` is not given; StorageError.
     """
     for name in names:
         if name == AUTHORITY or not re.fullmatch("[A-Za-z0-9_-]+", name):
@@ -122,8 +124,8 @@ def _issue(
     authority_key: ec.EllipticCurvePrivateKey,
     hosts: Sequence[str],
 ) -> x509.Certificate:
-    """A certificate of one side: the cloud's is for a server, the others for clients."""
-    server = name == CLOUD
+    """A certificate of one side: for those that are called, or for those that call."""
+    server = name in LISTENING
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
     alternative = [x509.DNSName(name), *(_general(h) for h in (*LOCAL, *hosts) if server)]
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())

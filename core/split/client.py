@@ -79,14 +79,16 @@ def connect(
     hello: Hello,
     observer: LinkObserver | None = None,
     limits: Limits = DEFAULT,
+    called: str = "cloud",
 ) -> Channel:
     """A new session with the cloud at `address` (host:port). Waits for it to be there.
 
-    security: None speaks plain text. Raises PeerError when the cloud cannot be reached within
-    `limits.patience` seconds, is not who its certificate should say, or refuses.
+    security: None speaks plain text. called: what messages call the other side. Raises PeerError
+    when the cloud cannot be reached within `limits.patience` seconds, is not who its certificate
+    should say, or refuses.
     """
     channel = Channel(hello, limits, observer)
-    caller = _Caller(address, security, channel)
+    caller = _Caller(address, security, channel, called)
     threading.Thread(target=caller.run, name="split-client", daemon=True).start()
     try:
         channel.wait_attached()
@@ -99,8 +101,11 @@ def connect(
 class _Caller:
     """Keeps a channel connected, from a thread of its own that also reads."""
 
-    def __init__(self, address: str, security: Security | None, channel: Channel) -> None:
+    def __init__(
+        self, address: str, security: Security | None, channel: Channel, called: str
+    ) -> None:
         self.address, self.security, self.channel = address, security, channel
+        self.called = f"the {called} at {address}"
         self.session = os.urandom(16)
         self.known = False  # the cloud has welcomed this session
 
@@ -144,7 +149,7 @@ class _Caller:
                 "only one side speaks TLS"
             )
         return (
-            f"the cloud at {self.address} cannot be reached: tried {backoff.attempts} times in "
+            f"{self.called} cannot be reached: tried {backoff.attempts} times in "
             f"{backoff.patience:g} s, at most {backoff.longest:g} s apart; the last time: {reason}"
             f". {hint}. Snapshots are safe: the same command goes on"
         )
@@ -164,7 +169,7 @@ class _Caller:
                 for data in call:
                     self.channel.incoming(stream, data)
             except wire.WireError as error:
-                raise PeerError(f"the cloud at {self.address} sent nonsense: {error}") from error
+                raise PeerError(f"{self.called} sent nonsense: {error}") from error
             except StopIteration:
                 raise _Broken("it ended the stream") from None
             except grpc.RpcError as error:
@@ -221,12 +226,12 @@ class _Caller:
     def _meaning(self, error: grpc.RpcError) -> Exception:
         code, details = error.code(), error.details() or ""
         if code == grpc.StatusCode.NOT_FOUND:
-            return SessionLost(f"the cloud at {self.address} lost the session: {details}")
+            return SessionLost(f"{self.called} lost the session: {details}")
         if code in _REFUSED:
-            return PeerError(f"the cloud at {self.address} refused: {details}")
+            return PeerError(f"{self.called} refused: {details}")
         if any(word in details for word in _DISTRUSTED):
             return PeerError(
-                f"the cloud at {self.address} is not trusted: {details}. Both sides need "
-                "certificates of one authority, and the cloud's must name the host"
+                f"{self.called} is not trusted: {details}. Both sides need "
+                "certificates of one authority, and the one that is called must name the host"
             )
         return _Broken(f"{code.name}: {details}")

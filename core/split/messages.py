@@ -15,6 +15,7 @@ EVALUATE, SCORES = "evaluate", "scores"  # one test batch
 MOVE, MOVED = "move", "moved"  # blocks change sides
 SAVE, SAVED = "save", "saved"  # a snapshot on both sides
 WEIGHTS, DISTRIBUTIONS = "weights", "distributions"  # how weights are distributed
+DRAINED = "drained"  # nothing of an epoch is under way any more
 PROBE, PROBED = "probe", "probed"  # bytes that measure an idle link
 SHOW, SHOWN = "show", "shown"  # images to look at, which stay with the back
 FINISH, FINISHED = "finish", "finished"

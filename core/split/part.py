@@ -276,14 +276,24 @@ MASK = 0.1  # how much the mask counts beside the image
 
 
 def loss_of(outputs: Tensor, targets: NDArray[Any]) -> tuple[Tensor, int | None]:
-    """(Mean loss, number of right answers) of a batch. Classes have cross-entropy. Images with
-    masks have the mean squared error of their colours, from 0 to 1, and a tenth of the binary
-    cross-entropy of the mask; nothing is right or wrong there."""
-    wanted = torch.from_numpy(targets)
+    """(Mean loss, number of right answers) of a batch, of images with masks or of classes; with
+    images nothing is right or wrong."""
     if targets.ndim == 4:
-        pixels = wanted.permute(0, 3, 1, 2).float() / 255
-        colours = nn.functional.mse_loss(outputs[:, :3], pixels[:, :3])
-        mask = nn.functional.binary_cross_entropy_with_logits(outputs[:, 3:], pixels[:, 3:])
-        return colours + MASK * mask, None
-    loss = nn.functional.cross_entropy(outputs, wanted)
-    return loss, int((outputs.detach().argmax(1) == wanted).sum())
+        return image_loss(outputs, targets), None
+    return class_loss(outputs, targets)
+
+
+def image_loss(outputs: Tensor, targets: NDArray[np.uint8]) -> Tensor:
+    """Mean squared error of the colours, from 0 to 1, and a tenth of the binary cross-entropy of
+    the mask. outputs: N x 4 x H x W, the mask as logits. targets: N x H x W x 4."""
+    wanted = torch.from_numpy(targets).permute(0, 3, 1, 2).float() / 255
+    colours = nn.functional.mse_loss(outputs[:, :3], wanted[:, :3])
+    mask = nn.functional.binary_cross_entropy_with_logits(outputs[:, 3:], wanted[:, 3:])
+    return colours + MASK * mask
+
+
+def class_loss(logits: Tensor, labels: NDArray[np.int64]) -> tuple[Tensor, int]:
+    """(Mean cross-entropy, number of right answers) of a batch."""
+    wanted = torch.from_numpy(labels)
+    loss = nn.functional.cross_entropy(logits, wanted)
+    return loss, int((logits.detach().argmax(1) == wanted).sum())

@@ -1,6 +1,6 @@
-"""The other processes of a run that has both sides on one machine: the side that follows, and the
-emulated link between the two. Each is started again when it dies, and ends with this process,
-whatever that dies of."""
+"""The other processes of a run that has all sides on one machine: the cloud, the edge or the
+parties, and the emulated links between. Each is started again when it dies, and ends with this
+process, whatever that dies of."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ Report = dict[str, Any] | None
 HERE = "127.0.0.1"
 START_S, STOP_S = 120.0, 30.0
 RESTARTS, HEALTHY_S = 5, 60.0
-INCURABLE = (2, 3, 4, 8)  # exit codes of errors that come again
+INCURABLE = (2, 3, 4, 7, 8)  # exit codes of errors that come again
 
 
 class Keeper:
@@ -33,10 +33,16 @@ class Keeper:
     for HEALTHY_S seconds was a good start."""
 
     def __init__(
-        self, what: str, start: Callable[[], object], wait: Callable[[], int | None]
+        self,
+        what: str,
+        start: Callable[[], object],
+        wait: Callable[[], int | None],
+        given_up: Callable[[str, int], object] = lambda reason, code: None,
     ) -> None:
-        """start: it again, raises PeerError. wait: until it has ended; its exit code."""
+        """start: it again, raises PeerError. wait: until it has ended; its exit code.
+        given_up: called with a reason and that code when it will not be started again."""
         self._what, self._start, self._wait = what, start, wait
+        self._given_up = given_up
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=what, daemon=True)
         self._thread.start()
@@ -52,13 +58,11 @@ class Keeper:
             if self._stopping.is_set() or code is None:
                 return
             if code in INCURABLE:
-                log.error("the %s ended with exit code %d; its message says why", self._what, code)
+                self._end(f"ended with exit code {code}; its message says why", code)
                 return
             failures = 1 if time.monotonic() - started > HEALTHY_S else failures + 1
             if failures > RESTARTS:
-                log.error(
-                    "the %s died %d times in a row (exit code %d)", self._what, RESTARTS, code
-                )
+                self._end(f"died {RESTARTS} times in a row (exit code {code})", code)
                 return
             log.warning("the %s died (exit code %d); starting it again", self._what, code)
             started = time.monotonic()
@@ -67,6 +71,11 @@ class Keeper:
             except PeerError as error:
                 log.error("%s", error)
                 return
+
+    def _end(self, how: str, code: int) -> None:
+        reason = f"the {self._what} {how}"
+        log.error("%s", reason)
+        self._given_up(reason, code)
 
 
 @contextmanager
@@ -116,19 +125,18 @@ def kept_cloud(
 
 
 @contextmanager
-def kept_edge(
-    spec: Path, out: Path, address: str, certificates: Path, patience: float
+def kept_child(
+    what: str, words: list[str], given_up: Callable[[str, int], object] = lambda reason, code: None
 ) -> Iterator[None]:
-    """The edge's side of a run that is led from the cloud, which is at an address."""
-    words = [str(spec), "--out", str(out), "--cloud", address]
-    words += ["--certificates", str(certificates), "--patience", str(patience)]
-    process = _start("edge", words)
+    """A verb of `core` as a process of its own, which ends by itself when its work is done.
+    what: name in messages. words: of the verb; `--child` is added. given_up: as of Keeper."""
+    process = _child(words)
 
     def again() -> None:
         nonlocal process
-        process = _start("edge", words)
+        process = _child(words)
 
-    keeper = Keeper("edge", again, lambda: process.wait() or None)
+    keeper = Keeper(what, again, lambda: process.wait() or None, given_up)
     try:
         yield
     finally:
@@ -136,8 +144,16 @@ def kept_edge(
         _end(process)
 
 
+def _child(words: list[str]) -> "subprocess.Popen[str]":
+    # A group of its own: Ctrl-C is for this process, which needs the others for a last snapshot.
+    return subprocess.Popen(
+        [sys.executable, "-m", "core", *words, "--child"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
 def _start_cloud(words: list[str], address: tuple[str, int]) -> "tuple[subprocess.Popen[str], int]":
-    process = _start("cloud", [*words, "--listen", f"{address[0]}:{address[1]}"])
+    process = _child(["split", "cloud", *words, "--listen", f"{address[0]}:{address[1]}"])
     assert process.stdout is not None
     try:
         return process, int(json.loads(_line(process.stdout, START_S))["port"])
@@ -146,15 +162,6 @@ def _start_cloud(words: list[str], address: tuple[str, int]) -> "tuple[subproces
         raise PeerError(
             f"the cloud did not start (exit code {process.returncode}); its messages say why"
         ) from None
-
-
-def _start(side: str, words: list[str]) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "core", "split", side, *words, "--child"]
-    # A group of its own: Ctrl-C is for the side that leads, which needs the other one for its last
-    # snapshot.
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
 
 
 def _line(stream: IO[str], seconds: float) -> str:

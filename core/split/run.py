@@ -35,7 +35,7 @@ from core.split.feedback import feedback
 from core.split.front import Front
 from core.split.iterations import IterationLog
 from core.split.network import block_count, input_of
-from core.split.peers import Report, kept_cloud, kept_edge, kept_link
+from core.split.peers import Report, kept_child, kept_cloud, kept_link
 from core.split.server import Expected, Server
 from core.split.sides import CLOUD, EDGE, front_of, is_alone, other, turned
 from core.split.window import Limits
@@ -75,7 +75,9 @@ def run(spec: RunSpec, out: Path, patience: float = PATIENCE) -> None:
                 _leading(spec, beside / CLOUD, "127.0.0.1:0", own, patience)
             )
             port, report = stack.enter_context(kept_link(context, server.port))
-            stack.enter_context(kept_edge(copy, out, f"127.0.0.1:{port}", own, patience))
+            words = ["split", "edge", str(copy), "--out", str(out), "--cloud", f"127.0.0.1:{port}"]
+            words += ["--certificates", str(own), "--patience", str(patience)]
+            stack.enter_context(kept_child("edge", words))
             _lead(spec, out, accepting(server, patience), report, of="both sides")
             copy_trace(beside / EDGE, out / "trace_edge.csv")
             return

@@ -15,11 +15,14 @@ LINE_EVERY_S = 30
 class ProgressBar:
     """Counts the steps of a run; `done` of them were taken before this process."""
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int, done: int, shows: bool = True) -> None:
+        """shows: it may draw a bar and say lines; not so for one of several processes that have
+        one terminal."""
+        self._shows = shows
         self._total, self._done, self._first = total, done, done
         self._start = self._said = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if shows and sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
 
     def __enter__(self) -> "ProgressBar":
@@ -39,7 +42,7 @@ class ProgressBar:
         self._done += 1
         if self._bar is not None:
             self._bar.update()
-        elif time.monotonic() - self._said > LINE_EVERY_S:
+        elif self._shows and time.monotonic() - self._said > LINE_EVERY_S:
             self.say(f"step {self._done}/{self._total}")
 
     def say(self, text: str) -> None:

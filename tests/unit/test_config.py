@@ -598,9 +598,10 @@ def defaults(part: dict[str, object]) -> dict[str, object]:
 def test_the_defaults_of_the_schema_are_those_of_the_shipped_configuration(
     demo: settings.Config,
 ) -> None:
-    named = ("stand_ins", "figures", "groups", "tasks")  # by the user
+    named = ("stand_ins", "figures", "groups", "tasks", "parties")  # by the user
     shipped = {k: v for k, v in demo.items() if k not in named}
-    shipped["split"] = {k: v for k, v in demo["split"].items() if k not in named}
+    for section in ("split", "federated"):
+        shipped[section] = {k: v for k, v in demo[section].items() if k not in named}
     assert defaults(schema.load("config")) == shipped
 
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from core import config as settings
+from core.federated import config as federated_settings
 from core.split import config as split_settings
 
 from .conftest import ROOT, Call, jobs_planned
@@ -31,7 +32,10 @@ def wanted(own: settings.Config) -> dict[str, int]:
     keys = {key for figure in figures.values() for key in figure.runs}
     measured = {(key.device, key.task) for key in keys}
     models = {settings.MODELS[key.model].weights[own["framework"]] for key in keys}
-    return wanted_of_split(own, {key.dataset for key in keys}) | {
+    return {
+        **wanted_of_split(own),
+        **wanted_of_federated(own),
+        "dataset": len({(key.dataset, None) for key in keys} | sizes_of_split(own)) + 1,
         "figure": len(figures),
         "run": len(keys),
         "run_spec": len(keys),
@@ -41,21 +45,36 @@ def wanted(own: settings.Config) -> dict[str, int]:
     }
 
 
-def wanted_of_split(own: settings.Config, other_data: set[str]) -> dict[str, int]:
-    """The same of split training, and all data sets: each in each size."""
+def sizes_of_split(own: settings.Config) -> set[tuple[str, int]]:
+    """Data sets of split training, each in each size."""
+    figures = split_settings.figures(own).values()
+    tasks = [own["split"]["tasks"][key.task] for figure in figures for key in figure.runs]
+    return {(task["dataset"], task["size"]) for task in tasks}
+
+
+def wanted_of_federated(own: settings.Config) -> dict[str, int]:
+    """The same of federated training."""
+    figures = federated_settings.figures(own)
+    keys = {key for figure in figures.values() for key in figure.runs}
+    return {
+        "federated_figure": len(figures),
+        "federated_run": len(keys),
+        "federated_run_spec": len(keys),
+    }
+
+
+def wanted_of_split(own: settings.Config) -> dict[str, int]:
+    """The same of split training."""
     figures = split_settings.figures(own)
     keys = {key for figure in figures.values() for key in figure.runs}
-    tasks = {key.task: own["split"]["tasks"][key.task] for key in keys}
     chosen = {key.task for key in keys if key.scheme in ("context_aware", "jointdnn")}
     chosen |= {figure.entry["task"] for figure in figures.values() if figure.profiles}
-    data = {(task["dataset"], task["size"]) for task in tasks.values()}
     return {
         "split_figure": len(figures),
         "split_run": len(keys),
         "split_run_spec": len(keys),
         "split_profile": 2 * len(chosen),
         "split_profile_spec": 2 * len(chosen),
-        "dataset": len(data) + len(other_data),
     }
 
 

@@ -8,8 +8,7 @@ import yaml
 
 from core.data import catalog
 from core.data.catalog import Fraction, Local, Package, Published, Tfds, Torchvision, Url
-from core.data.readers import READERS, reader_of
-from core.data.text_readers import TEXT_READERS, text_reader_of
+from core.data.kinds import KINDS, reader_of
 from core.errors import ConfigError
 from core.models import MODELS
 
@@ -134,12 +133,11 @@ def test_a_checksum_is_held_against_as_much_as_is_published():
     ]
 
 
-def test_every_source_of_images_and_texts_has_a_reader():
+def test_every_source_of_data_has_a_reader():
     for entry in catalog.load().values():
-        for source in entry.sources if entry.kind == "images" else ():
-            assert reader_of(entry, source) in READERS.values()
-        if entry.kind == "text":
-            assert text_reader_of(entry) in TEXT_READERS.values()
+        for source in entry.sources if entry.kind in KINDS else ():
+            assert reader_of(entry, source) in KINDS[entry.kind].readers.values()
+    assert set(KINDS) == {entry.kind for entry in catalog.load().values()} - {"weights"}
 
 
 def test_both_forms_of_tiny_imagenet_share_one_archive():

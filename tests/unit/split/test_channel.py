@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
@@ -34,21 +34,22 @@ class Proxy:
         self.left: int | None = None
         self.cuts = 0
         self._open: list[socket.socket] = []
+        self._lock = threading.RLock()  # guards what is above
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         threading.Thread(target=self._listen, daemon=True).start()
 
     def allow(self, nbytes: int | None) -> None:
-        self.left = nbytes
+        with self._lock:
+            self.left = nbytes
 
     def cut(self) -> None:
-        self.left = None
-        self.cuts += bool(self._open)
-        for end in self._open:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        self._open = []
+        with self._lock:
+            self.left = None
+            self.cuts += bool(self._open)
+            for end in self._open:
+                _shut(end)
+            self._open = []
 
     def stop(self) -> None:
         self._listening.close()
@@ -67,22 +68,35 @@ class Proxy:
                 continue
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open += [near, far]
+            with self._lock:
+                self._open += [near, far]
             for a, b in ((near, far), (far, near)):
                 threading.Thread(target=self._carry, args=(a, b), daemon=True).start()
 
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
-            while data := near.recv(16384):
-                if self.left is not None:
-                    data, self.left = data[: self.left], self.left - len(data)
+            while data := self._allowed(near, near.recv(16384)):
                 if self.rate:
                     time.sleep(len(data) / self.rate)
                 far.sendall(data)
-                if self.left is not None and self.left <= 0:
+                if self.left == 0:
                     self.cut()
-        with suppress(OSError):
-            far.shutdown(socket.SHUT_WR)
+        _shut(far, socket.SHUT_WR)
+
+    def _allowed(self, near: socket.socket, data: bytes) -> bytes:
+        """What of it may pass. Nothing after a byte was held back: TCP has no holes."""
+        with self._lock:
+            if near not in self._open:
+                return b""
+            if self.left is not None:
+                data = data[: self.left]
+                self.left -= len(data)
+            return data
+
+
+def _shut(end: socket.socket, how: int = socket.SHUT_RDWR) -> None:
+    with suppress(OSError):
+        end.shutdown(how)
 
 
 class Observer:
@@ -195,10 +209,11 @@ def cross(pair: Pair, count: int, seed: int) -> int:
         for channel in (pair.edge, pair.cloud):
             pool.submit(send_all, channel, count, seed)
         results = [pool.submit(receive_all, c, count) for c in (pair.edge, pair.cloud)]
-        while not all(result.done() for result in results):
-            if pair.proxy.left is None:
+        while wait(results, 0.05, FIRST_EXCEPTION).not_done:
+            if any(result.done() and result.exception() for result in results):
+                pair.stop()  # the others need not wait
+            elif pair.proxy.left is None:
                 pair.proxy.allow(int(10 ** draw.uniform(2, 7.3)))
-            time.sleep(0.05)
         pair.proxy.allow(None)
         assert [result.result() for result in results] == [list(range(count))] * 2
     return pair.proxy.cuts

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -203,10 +204,11 @@ def carry(proxy: socket.socket, port: int, held: threading.Event) -> None:
     proxy.close()
 
     def one_way(a: socket.socket, b: socket.socket) -> None:
-        while data := a.recv(65536):
-            if held.is_set():
-                time.sleep(60)
-            b.sendall(data)
+        with suppress(OSError):  # when the test is over
+            while data := a.recv(65536):
+                if held.is_set():
+                    time.sleep(60)
+                b.sendall(data)
 
     for a, b in ((near, far), (far, near)):
         threading.Thread(target=one_way, args=(a, b), daemon=True).start()
