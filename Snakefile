@@ -23,7 +23,4 @@ include: "rules/claims.smk"
 rule all:
     default_target: True
     input:
-        expand(
-            "figures/{figure}.pdf",
-            figure=[*FIGURES, *SPLIT_FIGURES, *FEDERATED_FIGURES],
-        ),
+        expand("figures/{figure}.pdf", figure=FIGURES),

@@ -1,198 +1,62 @@
-"""From the configuration to complete run specs. Reads YAML; imports no framework."""
+"""The whole configuration, whatever trains: checked, with every figure and every run's spec.
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal
+Reads YAML; imports no framework. A new subject is a module like `core.federated.config`, with a
+section in core/schemas/config.schema.yaml, and is named here in `check`, `figures` and `run_spec`.
+"""
+
+from collections.abc import Sequence
 from functools import cache
-from itertools import product
 from pathlib import Path
-from typing import Any
 
-from core import RECIPE, schema
-from core.data import catalog
-from core.elastic.schemes import SCHEMES
+from core import schema
+from core.declared import Config, Figure, Key
+from core.elastic import config as elastic
 from core.errors import ConfigError
-from core.federated import config as federated_settings
-from core.figures import KINDS, check_entry, combinations
-from core.measure.settings import check_meter, for_spec, meter_for_spec
-from core.models import MODELS
-from core.split import config as split_settings
-
-Config = dict[str, Any]
-
-# Where things are, relative to the folder in which Snakemake works.
-DATA = "results/data/{dataset}-{size}"
-WEIGHTS = "results/weights/{weights}"
-PROFILE = "results/{scale}/{device}/{framework}/profiles/{task}.json"
-RUN = "results/{scale}/{device}/{framework}/{task}/{run}"
-
-# What a run may have of its own, beside the configuration, in the order in which it is named.
-OPTIONS: dict[str, type[int] | type[float]] = {
-    "rho": float,
-    "interval": int,
-    "probe_batches": int,
-    "epochs": int,
-}
-_NUMBERS = {int: r"\d+", float: r"\d+\.\d+"}
-_RUN_NAME = re.compile(
-    r"(?P<scheme>[a-z0-9_]+)"
-    + "".join(rf"(-{name}(?P<{name}>{_NUMBERS[kind]}))?" for name, kind in OPTIONS.items())
-    + r"-seed(?P<seed>\d+)"
-)
-
-
-@dataclass(frozen=True)
-class RunKey:
-    """Which run: what distinguishes it from the others of the same configuration.
-
-    options: budget where the scheme has one, and what differs from the configuration.
-    """
-
-    device: str
-    model: str
-    dataset: str
-    scheme: str
-    seed: int
-    options: tuple[tuple[str, float], ...] = ()
-
-    @property
-    def task(self) -> str:
-        return f"{self.model}-{self.dataset}"
-
-    @property
-    def name(self) -> str:
-        options = (f"-{name}{Decimal(str(value)):f}" for name, value in self.options)
-        return f"{self.scheme}{''.join(options)}-seed{self.seed}"
-
-    @classmethod
-    def parse(cls, device: str, task: str, run: str) -> "RunKey":
-        """The key whose task and name these are. Raises ConfigError for names of no run."""
-        match = _RUN_NAME.fullmatch(run)
-        model, _, dataset = task.partition("-")
-        if not match or not dataset:
-            raise ConfigError(f"{task}/{run} does not name a run")
-        options = tuple((o, kind(match[o])) for o, kind in OPTIONS.items() if match[o])
-        return cls(device, model, dataset, match["scheme"], int(match["seed"]), options)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure's entry and the runs that it is drawn from."""
-
-    name: str
-    entry: dict[str, Any]
-    runs: tuple[RunKey, ...]
+from core.federated import config as federated
+from core.measure.settings import check_meter
+from core.split import config as split
 
 
 def check(config: Config, files: Sequence[Path], devices: Path) -> None:
     """Raises ConfigError naming key, value, allowed values and file, before anything starts.
 
-    files: what the configuration was read from, the last one winning. devices: their folder.
+    files: what the configuration was read from, the last one winning. devices: their folder,
+    which has the folder of contexts beside it.
     """
     schema.check(config, "config", files)
-    known_devices = sorted(read_devices(devices))
-    _one_of(config["device"], ["published", *known_devices], "device", ["device"], files)
-    for name, entry in config["figures"].items():
-        _check_figure(config, name, entry, known_devices, files)
-    _known_keys(config["model_training"], sorted(MODELS), "model", ["model_training"], files)
-    for model, training in config["model_training"].items():
-        at = ("model_training", model)
-        schema.check(config["training"] | training, "training", files, at)
-    for settings in (split_settings, federated_settings):
-        settings.check(config, files, known_devices, devices.with_name("contexts"))
-    drawn = figures(config)
+    known = sorted(read_devices(devices))
+    elastic.check(config, files, known)
+    split.check(config, files, known, devices.with_name("contexts"))
+    federated.check(config, files, known, devices.with_name("contexts"))
+    _check_names(config, files)
+    drawn = [*figures(config), *config["groups"]]
     for name, members in config["groups"].items():
         for i, member in enumerate(members):
-            others = (split_settings.figures(config), federated_settings.figures(config))
-            targets = [*drawn, *others[0], *others[1], *config["groups"]]
-            _one_of(member, targets, "figure or group", ["groups", name, str(i)], files)
+            schema.one_of(member, drawn, "figure or group", ["groups", name, str(i)], files)
         _members(config, name, ())
-    for figure in drawn.values():
-        for key in figure.runs:
-            _check_size(config, figure.name, key, files)
-            _check_pruned(figure.name, key)
 
 
-def _check_figure(
-    config: Config, name: str, entry: Config, devices: Sequence[str], files: Sequence[Path]
-) -> None:
-    """Every name in a figure's entry is one that there is, and its kind can draw it."""
-    at = ["figures", name]
-    _one_of(entry["kind"], sorted(KINDS), "kind of figure", [*at, "kind"], files)
-    _one_of(entry["device"], devices, "device", [*at, "device"], files)
-    images = sorted(e.name for e in catalog.load().values() if e.kind == "images")
-    known = {"model": sorted(MODELS), "dataset": images}
-    for key, words in (("model", "model"), ("dataset", "data set")):
-        for i, published in enumerate(entry[key]):
-            names = sorted(config["stand_ins"])
-            _one_of(published, names, "key of stand_ins", [*at, key, str(i)], files)
-            stand_in = config["stand_ins"][published]
-            _one_of(stand_in, known[key], words, ["stand_ins", published], files)
-    for i, scheme in enumerate(entry["schemes"]):
-        _one_of(scheme, list(SCHEMES), "scheme", [*at, "schemes", str(i)], files)
-    for key, part in (("longer", "model"), ("targets", "dataset")):
-        _known_keys(entry.get(key, {}), entry[part], f"{part} of this figure", [*at, key], files)
-    for published, times in entry.get("longer", {}).items():
-        own = [*at, "longer", published]
-        _known_keys(times, entry["schemes"], "scheme of this figure", own, files)
-    try:
-        check_entry(entry)
-    except ConfigError as error:
-        raise ConfigError(f"{schema.source(at, entry, files)}: figures.{name}: {error}") from None
-
-
-def _check_size(config: Config, figure: str, key: RunKey, files: Sequence[Path]) -> None:
-    """Raises ConfigError for an image size that the model of a run cannot take."""
-    size, multiple = _training(config, key)["image_size"], MODELS[key.model].size_multiple
-    if size % multiple:
-        own = "image_size" in config["model_training"].get(key.model, {})
-        keys = ["model_training", key.model] if own else ["training"]
-        keys.append("image_size")
-        raise ConfigError(
-            f"{schema.source(keys, size, files)}: {'.'.join(keys)} = {size}: "
-            f"{MODELS[key.model].title}, for figure {figure}, takes multiples of {multiple}: "
-            f"{size - size % multiple} or {size - size % multiple + multiple}"
-        )
-
-
-def _check_pruned(figure: str, key: RunKey) -> None:
-    """Raises ConfigError where PruneTrain would run on a model that has no channels to cut."""
-    cuts = SCHEMES[key.scheme].penalty == "group_lasso"
-    if cuts and not MODELS[key.model].convolutional:
-        raise ConfigError(
-            f"figures.{figure}: scheme {key.scheme} cuts channels of convolutional networks, and "
-            f"{MODELS[key.model].title} is none; take prunetrain_l1, or another model"
-        )
-
-
-def check_published(config: Config, published: Config) -> None:
-    """Raises ConfigError where `scale: paper` would name a setting that is not the published one.
-
-    published: the content of config/paper.yaml. Budgets may vary, as they do in the paper.
-    """
-    if config["scale"] != "paper":
-        return
-    for section in ("stand_ins", "training", "model_training", "elastic", "prunetrain_l1"):
-        # A model that the published setting does not name trains as all the others.
-        added = config[section] if section == "model_training" else {}
-        for key in {**published[section], **added}:
-            value, wanted = config[section].get(key), published[section].get(key)
-            if value != wanted and key != "rho":
+def _check_names(config: Config, files: Sequence[Path]) -> None:
+    """A figure is asked for by its name alone."""
+    sections = {"figures": elastic, "split.figures": split, "federated.figures": federated}
+    found: dict[str, str] = {}
+    for section, subject in sections.items():
+        for name, figure in subject.figures(config).items():
+            if name in found:
+                where = schema.source([*section.split("."), name], figure.entry, files)
                 raise ConfigError(
-                    f"scale = paper is the published setting, but {section}.{key} is "
-                    f"{value!r}, published: {wanted!r}; use scale = custom, or "
-                    "the whole of it with --configfile config/paper.yaml"
+                    f"{where}: {section}.{name}: {found[name]} has a figure of this name already"
                 )
+            found[name] = section
 
 
-def read_devices(folder: Path) -> dict[str, dict[str, Any]]:
+def read_devices(folder: Path) -> dict[str, Config]:
     """Every device of config/devices by name. Raises ConfigError for a bad file."""
     return _read_devices(folder.resolve())
 
 
 @cache
-def _read_devices(folder: Path) -> dict[str, dict[str, Any]]:
+def _read_devices(folder: Path) -> dict[str, Config]:
     found = {}
     for file in sorted(folder.glob("*.yaml")):
         found[file.stem] = schema.read_yaml(file)
@@ -203,51 +67,22 @@ def _read_devices(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def figures(config: Config) -> dict[str, Figure]:
-    """Every figure that can be drawn, by name, `_ego` variants included."""
-    return {figure.name: figure for figure in _figures(config)}
+def figures(config: Config) -> dict[str, Figure[Key]]:
+    """Every figure that can be drawn, by name, in the order of the configuration."""
+    return {**elastic.figures(config), **split.figures(config), **federated.figures(config)}
 
 
-def _figures(config: Config) -> Iterator[Figure]:
-    for name, entry in config["figures"].items():
-        yield Figure(name, entry, _runs(config, entry))
-        if entry.get("ego"):
-            alone = entry | {"schemes": ["elastic"]}
-            yield Figure(f"{name}_ego", alone, _runs(config, alone))
-
-
-def _runs(config: Config, entry: dict[str, Any]) -> tuple[RunKey, ...]:
-    """Each run once, in the order of models, data sets, schemes and varied settings."""
-    device = entry["device"] if config["device"] == "published" else config["device"]
-    found: dict[RunKey, None] = {}
-    for model, dataset, scheme in product(entry["model"], entry["dataset"], entry["schemes"]):
-        times = entry.get("longer", {}).get(model, {}).get(scheme, 1)
-        names = (config["stand_ins"][model], config["stand_ins"][dataset])
-        for varied in combinations(scheme, entry):
-            key = RunKey(device, *names, scheme, config["seed"])
-            found[replace(key, options=_options(config, key, varied, times))] = None
-    return tuple(found)
-
-
-def _options(
-    config: Config, key: RunKey, varied: dict[str, float], times: int
-) -> tuple[tuple[str, float], ...]:
-    """What names a run: its budget, and what is not as the configuration has it, so that figures
-    share the runs that they have in common."""
-    usual = dict(config["elastic"]) if SCHEMES[key.scheme].settings == "elastic" else {}
-    usual["epochs"] = _training(config, key)["epochs"]
-    own = usual | varied | {"epochs": times * usual["epochs"]}
-    return tuple(
-        (name, kind(own[name]))
-        for name, kind in OPTIONS.items()
-        if name in own and (name == "rho" or own[name] != usual[name])
-    )
-
-
-def _training(config: Config, key: RunKey) -> dict[str, Any]:
-    """The section `training` as this run has it."""
-    training: dict[str, Any] = config["training"] | config["model_training"].get(key.model, {})
-    return training | {name: value for name, value in key.options if name == "epochs"}
+def run_spec(config: Config, key: Key, devices: Path) -> Config:
+    """The complete spec of a run of a figure. devices: as in `check`."""
+    known, contexts = read_devices(devices), devices.with_name("contexts")
+    match key:
+        case elastic.RunKey():
+            return elastic.run_spec(config, key, known)
+        case split.SplitKey():
+            return split.run_spec(config, key, known, contexts)
+        case federated.FederatedKey():
+            return federated.run_spec(config, key, known, contexts)
+    raise TypeError(f"{key} is a run of no subject")
 
 
 def targets(config: Config) -> dict[str, tuple[str, ...]]:
@@ -263,78 +98,3 @@ def _members(config: Config, group: str, above: tuple[str, ...]) -> tuple[str, .
         inner = member in config["groups"]
         found += _members(config, member, (*above, group)) if inner else [member]
     return tuple(dict.fromkeys(found))
-
-
-def run_folder(config: Config, key: RunKey) -> str:
-    """The folder of a run's results."""
-    return RUN.format(
-        scale=config["scale"],
-        device=key.device,
-        framework=config["framework"],
-        task=key.task,
-        run=key.name,
-    )
-
-
-def run_spec(config: Config, key: RunKey, devices: Path) -> dict[str, Any]:
-    """The complete spec of a run, of the shape of core/schemas/run.schema.yaml."""
-    device = read_devices(devices)[key.device]
-    training = _training(config, key)
-    profile = PROFILE.format(
-        scale=config["scale"], device=key.device, framework=config["framework"], task=key.task
-    )
-    weights = MODELS[key.model].weights[config["framework"]]
-    section = SCHEMES[key.scheme].settings
-    own = {name: value for name, value in key.options if name != "epochs"}
-    return {
-        "recipe": RECIPE,
-        "kind": "elastic",
-        "scale": config["scale"],
-        "device": {k: device[k] for k in ("title", "timing", "threads")}
-        | {"name": key.device}
-        | meter_for_spec(device),
-        "framework": config["framework"],
-        "seed": key.seed,
-        "model": {"name": key.model, "weights": WEIGHTS.format(weights=weights)},
-        "data": {
-            "name": key.dataset,
-            "folder": DATA.format(dataset=key.dataset, size=training["image_size"]),
-            "classes": catalog.entry(key.dataset).classes,
-        },
-        "training": training,
-        "scheme": {"name": key.scheme} | (config[section] if section else {}) | own,
-        "profile": profile,
-        **for_spec(config["measure"]),
-    }
-
-
-def profile_spec(config: Config, device: str, task: str, devices: Path) -> dict[str, Any]:
-    """The spec that a timing profile is measured for: full training, whatever the seed, without
-    what alters no number, so that changing that measures nothing again."""
-    spec = run_spec(config, RunKey.parse(device, task, "full-seed0"), devices)
-    spec["device"] = spec["device"] | {"title": device}
-    spec["device"].pop("meter", None)
-    spec.pop("measure", None)
-    spec["training"] = spec["training"] | {"snapshot_minutes": 1}
-    return spec
-
-
-def _one_of(
-    value: str, known: Sequence[str], what: str, keys: list[str], files: Sequence[Path]
-) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"{schema.source(keys, value, files)}: {'.'.join(keys)} = {value!r}: unknown {what} "
-            f"({schema.suggestion(value, known)})"
-        )
-
-
-def _known_keys(
-    section: Config, known: Sequence[str], what: str, keys: list[str], files: Sequence[Path]
-) -> None:
-    for key, value in section.items():
-        if key not in known:
-            raise ConfigError(
-                f"{schema.source([*keys, key], value, files)}: {'.'.join(keys)}: unknown {what} "
-                f"{key!r} ({schema.suggestion(key, known)})"
-            )

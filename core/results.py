@@ -68,13 +68,12 @@ def origin(versions: dict[str, str]) -> dict[str, Any]:
 
 def provenance(spec: RunSpec) -> dict[str, Any]:
     """Where a result came from, as far as its spec says it."""
-    side = {"elastic": "device", "split": "edge", "federated": "server"}[spec["kind"]]
     return {
-        "kind": spec["device"]["timing"] if side == "device" else spec["timing"],
+        "kind": spec["device"]["timing"] if spec["kind"] == "elastic" else spec["timing"],
         "digest": spec.digest,
         "recipe": spec["recipe"],
         "seed": spec["seed"],
-        "device": spec[side]["name"],
+        "device": spec.device,
         "core": __version__,
     }
 

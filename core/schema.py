@@ -93,6 +93,17 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     return f"known: {', '.join(known)}{meant}"
 
 
+def one_of(
+    value: str, known: Sequence[str], what: str, keys: Sequence[str], files: Sequence[Path]
+) -> None:
+    """Raises ConfigError for a value that is none of those. what: in words. keys: where it is."""
+    if value not in known:
+        raise ConfigError(
+            f"{source(keys, value, files)}: {'.'.join(keys)} = {value!r}: unknown {what} "
+            f"({suggestion(value, known)})"
+        )
+
+
 def _explain(error: ValidationError, files: Sequence[Path], at: Sequence[str]) -> Iterator[str]:
     keys = [*at, *map(str, error.path)]
     where = ".".join(keys) or "top level"

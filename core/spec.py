@@ -37,17 +37,18 @@ def check_scheme(content: dict[str, Any], path: Path) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """schema: of core/schemas, that a spec of this kind has. check: what no schema can say. Raises
-    ConfigError."""
+    """schema: of core/schemas, that a spec of this kind has. device: section with the device that
+    a run is counted on. check: what no schema can say. Raises ConfigError."""
 
     schema: str
+    device: str
     check: Callable[[dict[str, Any], Path], None]
 
 
 KINDS = {
-    "elastic": Kind("run", check_scheme),
-    "split": Kind("split_run", check_split_scheme),
-    "federated": Kind("federated_run", check_federated_scheme),
+    "elastic": Kind("run", "device", check_scheme),
+    "split": Kind("split_run", "edge", check_split_scheme),
+    "federated": Kind("federated_run", "server", check_federated_scheme),
 }
 
 
@@ -86,6 +87,11 @@ class RunSpec:
 
     def __getitem__(self, key: str) -> Any:
         return self.content[key]
+
+    @property
+    def device(self) -> str:
+        """Name of the device that the run is counted on: that of the edge, or of the server."""
+        return str(self[KINDS[self["kind"]].device]["name"])
 
     @property
     def digest(self) -> str:

@@ -12,8 +12,10 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 
 from core import config as settings
+from core import schema
 from core.data import catalog
 from core.devices.hosts import read_hosts
+from core.elastic import config as elastic_settings
 from core.elastic.schemes import SCHEMES
 from core.errors import CoreError
 from core.federated import config as federated_settings
@@ -30,11 +32,9 @@ PAPER = Path(workflow.basedir) / "config" / "paper.yaml"
 
 try:
     settings.check(config, [Path(f) for f in workflow.configfiles], DEVICES_FOLDER)
-    settings.check_published(config, settings.schema.read_yaml(PAPER))
+    elastic_settings.check_published(config, schema.read_yaml(PAPER))
     DEVICES = settings.read_devices(DEVICES_FOLDER)
     FIGURES = settings.figures(config)
-    SPLIT_FIGURES = split_settings.figures(config)
-    FEDERATED_FIGURES = federated_settings.figures(config)
     GROUPS = settings.targets(config)
     BOARDS = read_hosts()
 except CoreError as error:
@@ -50,14 +50,12 @@ wildcard_constraints:
     size=r"\d+",
     task="[a-z0-9_]+-[a-z0-9_]+",
     run=r"[a-z0-9_]+(-[a-z_]+[0-9.]+)*-seed\d+",
-    figure="(?!(split|chairs|din)_)[a-z0-9_]+",
+    figure="[a-z0-9_]+",
     split_task="[a-z0-9_]+",
     context="[a-z0-9_]+",
     side="edge|cloud",
     split_run=r"[a-z_]+(-[a-z0-9_+]+)*-seed\d+",
-    split_figure="(split|chairs)_[a-z0-9_]+",
     federated_run=r"[a-z_]+(-[a-z0-9]+)*-seed\d+",
-    federated_figure="din_[a-z0-9_]+",
 
 
 onstart:
@@ -99,23 +97,22 @@ def one_line(content):
 def figure_of(wildcards):
     """The figure of this name."""
     if wildcards.figure not in FIGURES:
-        known = settings.schema.suggestion(wildcards.figure, sorted(FIGURES))
+        known = schema.suggestion(wildcards.figure, sorted(FIGURES))
         raise WorkflowError(f"there is no figure {wildcards.figure!r} ({known})")
     return FIGURES[wildcards.figure]
 
 
-def folders_of_runs(wildcards):
-    """Folders of the runs that a figure is drawn from."""
-    return [settings.run_folder(config, key) for key in figure_of(wildcards).runs]
+def inputs_of_figure(wildcards):
+    """Results or profiles that a figure is drawn from, or contexts where it is simulated."""
+    figure = figure_of(wildcards)
+    contexts = figure.entry.get("contexts", [])
+    simulated = [CONTEXTS_FOLDER / f"{name}.yaml" for name in contexts]
+    return figure.files(config) or simulated
 
 
-def results_of_runs(wildcards):
-    """Results that a figure is drawn from."""
-    return [
-        f"{folder}/{name}"
-        for folder in folders_of_runs(wildcards)
-        for name in ("result.json", "epochs.csv")
-    ]
+def folders_of_figure(wildcards):
+    """What the drawing is told of them."""
+    return figure_of(wildcards).folders(config)
 
 
 def figure_entry(wildcards):
@@ -126,7 +123,7 @@ def figure_entry(wildcards):
 def figure_stand_ins(wildcards):
     """What stands in for the models and data sets that a figure names, on one line."""
     entry = figure_of(wildcards).entry
-    names = [*entry["model"], *entry["dataset"]]
+    names = [*entry.get("model", []), *entry.get("dataset", [])]
     return one_line({name: config["stand_ins"][name] for name in names})
 
 
@@ -137,28 +134,28 @@ def figures_of_group(group):
 
 def spec_of(wildcards):
     """The complete spec of a run, on one line."""
-    key = settings.RunKey.parse(wildcards.device, wildcards.task, wildcards.run)
-    return one_line(settings.run_spec(config, key, DEVICES_FOLDER))
+    key = elastic_settings.RunKey.parse(wildcards.device, wildcards.task, wildcards.run)
+    return one_line(elastic_settings.run_spec(config, key, DEVICES))
 
 
 def data_of(wildcards):
     """Manifest of the data set of a task, in the size that its model takes."""
     names = (wildcards.device, wildcards.task)
-    spec = settings.profile_spec(config, *names, DEVICES_FOLDER)
+    spec = elastic_settings.profile_spec(config, *names, DEVICES)
     return f"{spec['data']['folder']}/manifest.json"
 
 
 def weights_of(wildcards):
     """Manifest of the pretrained weights of a task."""
     model, _, _ = wildcards.task.partition("-")
-    weights = settings.MODELS[model].weights[wildcards.framework]
-    return f"{settings.WEIGHTS.format(weights=weights)}/manifest.json"
+    weights = elastic_settings.MODELS[model].weights[wildcards.framework]
+    return f"{elastic_settings.WEIGHTS.format(weights=weights)}/manifest.json"
 
 
 def spec_of_profile(wildcards):
     """The spec that a profile is measured for, on one line."""
     names = (wildcards.device, wildcards.task)
-    return one_line(settings.profile_spec(config, *names, DEVICES_FOLDER))
+    return one_line(elastic_settings.profile_spec(config, *names, DEVICES))
 
 
 def folder_of_output(wildcards, output):
@@ -169,9 +166,9 @@ def folder_of_output(wildcards, output):
 def profile_of(wildcards):
     """The timing profile of a run. It decides what ElasticTrainer selects; the baselines only
     read the forward time from it and are not trained again for a new one."""
-    path = settings.PROFILE.format(**wildcards)
+    path = elastic_settings.PROFILE.format(**wildcards)
     names = (wildcards.device, wildcards.task, wildcards.run)
-    scheme = SCHEMES[settings.RunKey.parse(*names).scheme]
+    scheme = SCHEMES[elastic_settings.RunKey.parse(*names).scheme]
     return path if scheme.trains is None else ancient(path)
 
 
@@ -219,35 +216,6 @@ def profiles_of_split(wildcards):
     return list(spec["profile"].values()) if spec["scheme"]["cut"] is None else []
 
 
-def split_figure_of(wildcards):
-    """The figure of split training of this name."""
-    if wildcards.split_figure not in SPLIT_FIGURES:
-        known = settings.schema.suggestion(
-            wildcards.split_figure, sorted(SPLIT_FIGURES)
-        )
-        raise WorkflowError(f"there is no figure {wildcards.split_figure!r} ({known})")
-    return SPLIT_FIGURES[wildcards.split_figure]
-
-
-def inputs_of_split_figure(wildcards):
-    """Results, profiles or contexts that a figure of split training is drawn from."""
-    figure = split_figure_of(wildcards)
-    simulated = [
-        CONTEXTS_FOLDER / f"{name}.yaml" for name in figure.entry.get("contexts", [])
-    ]
-    return figure.files(config) or simulated
-
-
-def folders_of_split_figure(wildcards):
-    """What the drawing is told of them."""
-    return split_figure_of(wildcards).folders(config)
-
-
-def entry_of_split_figure(wildcards):
-    """A figure's entry, on one line."""
-    return one_line(split_figure_of(wildcards).entry)
-
-
 def federated_spec(wildcards):
     """The complete spec of a run of federated training."""
     key = federated_settings.FederatedKey.parse(
@@ -264,30 +232,6 @@ def spec_of_federated(wildcards):
 def data_of_federated(wildcards):
     """Manifest of the data set of a run of federated training."""
     return f"{federated_spec(wildcards)['data']['folder']}/manifest.json"
-
-
-def federated_figure_of(wildcards):
-    """The figure of federated training of this name."""
-    name = wildcards.federated_figure
-    if name not in FEDERATED_FIGURES:
-        known = settings.schema.suggestion(name, sorted(FEDERATED_FIGURES))
-        raise WorkflowError(f"there is no figure {name!r} ({known})")
-    return FEDERATED_FIGURES[name]
-
-
-def inputs_of_federated_figure(wildcards):
-    """Results that a figure of federated training is drawn from."""
-    return federated_figure_of(wildcards).files(config)
-
-
-def folders_of_federated_figure(wildcards):
-    """What the drawing is told of them."""
-    return federated_figure_of(wildcards).folders(config)
-
-
-def entry_of_federated_figure(wildcards):
-    """A figure's entry, on one line."""
-    return one_line(federated_figure_of(wildcards).entry)
 
 
 def environment_of_data(wildcards):

@@ -33,23 +33,3 @@ rule federated_run:
         "Training {wildcards.federated_run} in context {wildcards.context}."
     shell:
         '"$ENVS_RUN" main python -m core --log {log} run {input.spec} --out {params.folder}'
-
-
-rule federated_figure:
-    input:
-        results=inputs_of_federated_figure,
-    output:
-        pdf="figures/{federated_figure}.pdf",
-        png="figures/{federated_figure}.png",
-        csv="figures/{federated_figure}.csv",
-    log:
-        "logs/figures/{federated_figure}.log",
-    params:
-        entry=entry_of_federated_figure,
-        testing=config["time_axis"]["testing"],
-        folders=folders_of_federated_figure,
-    message:
-        "Drawing {wildcards.federated_figure}."
-    shell:
-        '"$ENVS_RUN" main python -m core --log {log} figure --name {wildcards.federated_figure}'
-        " --entry {params.entry:q} --testing {params.testing} --out {output.pdf} {params.folders}"

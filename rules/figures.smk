@@ -3,7 +3,7 @@
 
 rule figure:
     input:
-        results=results_of_runs,
+        results=inputs_of_figure,
     output:
         pdf="figures/{figure}.pdf",
         png=report(
@@ -19,7 +19,7 @@ rule figure:
         entry=figure_entry,
         stand_ins=figure_stand_ins,
         testing=config["time_axis"]["testing"],
-        folders=folders_of_runs,
+        folders=folders_of_figure,
     message:
         "Drawing {wildcards.figure}."
     shell:

@@ -67,27 +67,3 @@ rule split_run:
         "Training {wildcards.split_run} of {wildcards.split_task} in context {wildcards.context}."
     shell:
         '"$ENVS_ON" {wildcards.device} main --log {log} run {input.spec} --out {params.folder}'
-
-
-rule split_figure:
-    input:
-        results=inputs_of_split_figure,
-    output:
-        pdf="figures/{split_figure}.pdf",
-        png=report(
-            "figures/{split_figure}.png",
-            caption="../workflow/report/figure.rst",
-            category="Figures of split training",
-            labels={"figure": "{split_figure}"},
-        ),
-        csv="figures/{split_figure}.csv",
-    log:
-        "logs/figures/{split_figure}.log",
-    params:
-        entry=entry_of_split_figure,
-        folders=folders_of_split_figure,
-    message:
-        "Drawing {wildcards.split_figure}."
-    shell:
-        '"$ENVS_RUN" main python -m core --log {log} figure --name {wildcards.split_figure}'
-        " --entry {params.entry:q} --out {output.pdf} {params.folders}"

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from core import schema
-from core.split.config import Config, SplitKey
-
-PROJECT = Path(__file__).parents[2]
+from core import PROJECT, schema
+from core.declared import Config
+from core.split.config import SplitKey
 
 
 def config() -> Config:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from core.bench import Report, campaign
+from core.declared import Config
 from core.figures.split_results import SplitRun, read_split_run
-from core.split.config import NO_CONTEXT, Config, SplitKey
+from core.split.config import NO_CONTEXT, SplitKey
 from core.split.schemes import SCHEMES as TABLE
 
 TASK, SEEDS = "chairs", (0, 1, 2)

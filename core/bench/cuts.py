@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from core.bench import Report, campaign
+from core.declared import Config
 from core.figures.split_results import SplitRun, read_split_run
 from core.models.blocks import NETWORKS
-from core.split.config import NO_CONTEXT, Config, SplitKey
+from core.split.config import NO_CONTEXT, SplitKey
 
 TASK, STEPS = "imdb_bilstm", 30
 CONTEXTS = ("ethernet", "wifi", "5g", "lte", "iot")

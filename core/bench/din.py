@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from core import PROJECT
 from core.bench import Report, campaign
+from core.declared import Config
 from core.federated import config as settings
 from core.federated.config import FederatedKey
 from core.figures.federated_results import FederatedRun, read_federated_run
@@ -33,7 +35,7 @@ def run() -> Report:
     )
 
 
-def slower_keys(content: settings.Config) -> dict[tuple[str, int], FederatedKey]:
+def slower_keys(content: Config) -> dict[tuple[str, int], FederatedKey]:
     """Runs by scheme and slow-down of the last party; with 1, those of the figure."""
     own = content["federated"]
     (context,) = own["figures"][FIGURE]["contexts"]
@@ -48,7 +50,7 @@ def slower_keys(content: settings.Config) -> dict[tuple[str, int], FederatedKey]
 
 def read(folder: str) -> FederatedRun:
     """A run of the project's own."""
-    return read_federated_run(campaign.PROJECT / Path(folder))
+    return read_federated_run(PROJECT / Path(folder))
 
 
 def report(runs: Sequence[FederatedRun], slow: Mapping[tuple[str, int], FederatedRun]) -> Report:

@@ -14,11 +14,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from core import PROJECT
 from core.bench import Report
 from core.bench.memory_side import RHO, STEPS
 from core.bench.tasks import SETTINGS
-
-PROJECT = Path(__file__).parents[2]
 
 
 def run() -> Report:

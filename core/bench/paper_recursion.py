@@ -2,19 +2,18 @@
 
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from core import PROJECT
 from core.bench import Report
 from core.bench.selector import brute_force, spent
 from core.elastic.selector import Floats, Mask, select
 from core.elastic.timing import Timing
 from core.errors import DataError
 
-PROJECT = Path(__file__).parents[2]
 CASES, SMALL = 1_000, 8
 RHOS, RESOLUTION = (0.3, 0.5, 0.7), 1_000  # of the backward pass; time steps in all of it
 NORMS = 53  # of ResNet50: kernel, bias, gamma, beta of each, and the prediction layer: 214 tensors

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from core import PROJECT
 from core.bench import Report
 from core.bench.parity_side import ROUNDING, STEPS
 from core.elastic.selector import Floats
 from core.frameworks import FRAMEWORKS
-
-PROJECT = Path(__file__).parents[2]
 
 
 def run() -> Report:

@@ -8,8 +8,8 @@ import time
 from statistics import median
 from typing import Any
 
+from core import PROJECT
 from core.bench import Report
-from core.bench.campaign import PROJECT
 from core.planning.plan import errors, recorded
 
 REPEATS = 3

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from core import config as settings
+from core import PROJECT
 from core.bench import Report, campaign
-from core.bench.campaign import PROJECT, snakemake
+from core.bench.campaign import snakemake
+from core.declared import Config
+from core.elastic import config as settings
 from core.figures.results import Run, read_run
 
 FIGURES, SEEDS = ("fig15a", "fig20a"), (0, 1, 2)
@@ -38,19 +40,19 @@ def run() -> Report:
     return Report(figures, notes=notes)
 
 
-def run_folders(config: settings.Config) -> list[str]:
+def run_folders(config: Config) -> list[str]:
     """Folders of the runs of the figures with each seed, each once."""
-    return [settings.run_folder(config, key) for key in _keys(config)]
+    return [key.folder(config) for key in _keys(config)]
 
 
-def profiles(config: settings.Config) -> list[str]:
+def profiles(config: Config) -> list[str]:
     """The timing profiles that these runs read, each once."""
     names = {name: config[name] for name in ("scale", "framework")}
     found = (settings.PROFILE.format(device=k.device, task=k.task, **names) for k in _keys(config))
     return list(dict.fromkeys(found))
 
 
-def _keys(config: settings.Config) -> list[settings.RunKey]:
+def _keys(config: Config) -> list[settings.RunKey]:
     keys = (
         key
         for seed in SEEDS

@@ -8,16 +8,19 @@ figure split_decision.
 from dataclasses import replace
 from pathlib import Path
 
+from core import PROJECT
 from core.bench import Report, campaign
 from core.bench.cuts import compare
+from core.declared import Config
 from core.figures.split_results import read_split_run
 from core.models.blocks import NETWORKS
 from core.spec import RunSpec
 from core.split import config as settings
-from core.split.config import NO_CONTEXT, Config, SplitKey
+from core.split.config import NO_CONTEXT, SplitKey
 from core.split.contexts import Context
 from core.split.costs import Costs
 from core.split.decision import Choice, candidates
+from core.split.profiles import costs_of
 from core.split.simulate import Scheme, SimulatedLink, simulate
 
 FIGURE = "split_decision"
@@ -69,14 +72,12 @@ def fixed(content: Config, ours: SplitKey, costs: Costs) -> dict[str, SplitKey]:
 
 
 def _spec(content: Config, key: SplitKey) -> RunSpec:
-    return RunSpec.load(campaign.PROJECT / key.folder(content) / "spec.yaml")
+    return RunSpec.load(PROJECT / key.folder(content) / "spec.yaml")
 
 
 def _costs(content: Config, key: SplitKey) -> Costs:
     """What the engine went by."""
-    from core.split.run import costs_of  # late: it needs torch
-
     spec = _spec(content, key)
     for side, path in spec["profile"].items():
-        spec["profile"][side] = str(campaign.PROJECT / Path(path))
+        spec["profile"][side] = str(PROJECT / Path(path))
     return costs_of(spec)

@@ -7,11 +7,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from core import PROJECT
 from core.bench import Report
 from core.elastic.trainer import trained_seconds
 from core.figures.results import read_run
 
-PROJECT = Path(__file__).parents[2]
 TARGET = "figures/fig15a.pdf"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from core.claims.book import Claim
-from core.planning.configuration import Config
+from core.declared import Config
 from core.planning.estimate import estimate
 from core.planning.jobs import planned
 from core.planning.plan import BOARD_MINUTES, COMMAND_MINUTES

@@ -9,11 +9,11 @@ from typing import Any
 from core import config as settings
 from core import schema
 from core.claims.verdict import Direction
+from core.declared import Config
 from core.errors import ConfigError
 from core.figures.results import Run
-from core.figures.split_results import SplitRun
-from core.planning.configuration import BOOK, Config
-from core.split import config as split_settings
+from core.planning.configuration import BOOK
+from core.split.config import NO_CONTEXT
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ class Claim:
     entry: Mapping[str, Any]
     run: tuple[tuple[Path, ...], ...]
     over: tuple[tuple[Path, ...], ...] | None
-    split: bool
 
     @property
     def metric(self) -> Metric:
@@ -87,59 +86,44 @@ def _claim(config: Config, name: str, entry: Mapping[str, Any], path: Path) -> C
         raise ConfigError(f"{where}: accuracy belongs to metric hours_to, and to no other")
     runs = _runs(config, entry, where)
     over = runs("over") if "over" in entry else None
-    split = entry["figure"] in split_settings.figures(config)
-    return Claim(name, entry, runs("run"), over, split)
+    return Claim(name, entry, runs("run"), over)
 
 
 def _runs(
     config: Config, entry: Mapping[str, Any], where: str
 ) -> Callable[[str], tuple[tuple[Path, ...], ...]]:
     """Folders of the runs that `run` or `over` select among those of the figure."""
-    elastic, split = settings.figures(config), split_settings.figures(config)
-    figure = entry["figure"]
-    if figure not in elastic and figure not in split:
-        known = schema.suggestion(figure, [*elastic, *split])
-        raise ConfigError(f"{where}.figure = {figure!r}: there is no such figure ({known})")
+    figures, name = settings.figures(config), entry["figure"]
+    if name not in figures:
+        known = schema.suggestion(name, [*figures])
+        raise ConfigError(f"{where}.figure = {name!r}: there is no such figure ({known})")
 
     def select(part: str) -> tuple[tuple[Path, ...], ...]:
-        wanted = dict(entry[part])
-        found = (
-            _elastic(config, elastic[figure], wanted)
-            if figure in elastic
-            else _split(config, split[figure], wanted)
-        )
+        found = [key for key in figures[name].runs if _is_meant(config, key, entry[part])]
         if not found:
-            raise ConfigError(f"{where}.{part} = {entry[part]}: figure {figure} has no such run")
-        return tuple(found)
+            raise ConfigError(f"{where}.{part} = {entry[part]}: figure {name} has no such run")
+        return tuple(_seeds(key.folder(config), key.seed) for key in found)
 
     return select
 
 
-def _elastic(
-    config: Config, figure: settings.Figure, wanted: dict[str, Any]
-) -> list[tuple[Path, ...]]:
-    schemes = _listed(wanted.pop("scheme"))
-    names = {key: config["stand_ins"].get(wanted.pop(key, None)) for key in ("model", "dataset")}
-    found = []
-    for key in figure.runs:
-        same = all(getattr(key, part) == name for part, name in names.items() if name)
-        options = dict(key.options)
-        if key.scheme in schemes and same and all(options.get(k) == v for k, v in wanted.items()):
-            found.append(_seeds(settings.run_folder(config, key), key.seed))
-    return found
-
-
-def _split(
-    config: Config, figure: split_settings.Figure, wanted: dict[str, Any]
-) -> list[tuple[Path, ...]]:
-    schemes, context = _listed(wanted.pop("scheme")), wanted.pop("context", None)
-    found = []
-    for key in figure.runs:
-        here = context in (None, key.context) or key.context == split_settings.NO_CONTEXT
-        options = dict(key.options)
-        if key.scheme in schemes and here and all(options.get(k) == v for k, v in wanted.items()):
-            found.append(_seeds(key.folder(config), key.seed))
-    return found
+def _is_meant(config: Config, key: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether a run is of the wanted scheme, model, data set and context, as far as they are named,
+    with the wanted options."""
+    options = dict(key.options)
+    for name, value in wanted.items():
+        match name:
+            case "scheme":
+                same = key.scheme in ([value] if isinstance(value, str) else value)
+            case "model" | "dataset":
+                same = getattr(key, name, None) == config["stand_ins"].get(value)
+            case "context":
+                same = getattr(key, "context", None) in (value, NO_CONTEXT)
+            case _:
+                same = options.get(name) == value
+        if not same:
+            return False
+    return True
 
 
 def _seeds(folder: str, seed: int) -> tuple[Path, ...]:
@@ -148,10 +132,3 @@ def _seeds(folder: str, seed: int) -> tuple[Path, ...]:
     stem = path.name.removesuffix(f"-seed{seed}")
     there = sorted(path.parent.glob(f"{stem}-seed*/result.json"))
     return tuple(result.parent for result in there) or (path,)
-
-
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
-
-
-Finished = Run | SplitRun

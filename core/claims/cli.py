@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
     """Print or write the table."""
     from core.claims.appendix import appendix  # late: the other environment has no pandas
     from core.claims.book import read_book
-    from core.claims.table import counts, markdown, row, write
+    from core.claims.table import counts, markdown, rows, write
 
     config = configuration.read(args.configfile, args.config)
     claims = read_book(config, args.book)
@@ -37,9 +37,9 @@ def main(args: argparse.Namespace) -> None:
         words = ["--config " + " ".join(args.config)] if args.config else []
         write_text(args.appendix, appendix(config, claims, [*files, *words]))
         return
-    rows = [row(claim) for claim in claims]
+    found = rows(claims)
     if args.out is None:
-        print(markdown(rows))
+        print(markdown(found))
     else:
-        write(rows, args.out)
-    log.info("%d claims: %s", len(rows), counts(rows))
+        write(found, args.out)
+    log.info("%d claims: %s", len(found), counts(found))

@@ -4,18 +4,22 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from core.claims.book import Claim, Finished
+from core.claims.book import Claim
 from core.claims.verdict import judge
-from core.figures.results import read_run
-from core.figures.split_results import read_split_run
+from core.figures.results import Run, read_run
+from core.figures.split_results import SplitRun, read_split_run
 from core.files import write_text
+from core.spec import RunSpec
 
 Row = dict[str, Any]
+Finished = Run | SplitRun
+Read = Callable[[Path], Finished]
 COLUMNS = {
     "claim": "claim",
     "statement": "statement",
@@ -30,9 +34,20 @@ COLUMNS = {
 }
 
 
-def row(claim: Claim) -> Row:
-    """The line of one claim."""
-    one, other = _by_seed(claim, claim.run), _by_seed(claim, claim.over)
+def rows(claims: Sequence[Claim]) -> list[Row]:
+    """The lines of claims. A run that several of them are about is read once."""
+    read = cache(_read)
+    return [_row(claim, read) for claim in claims]
+
+
+def _read(folder: Path) -> Finished:
+    kind = json.loads((folder / "result.json").read_text())["spec"]["kind"]
+    return read_split_run(folder) if kind == "split" else read_run(folder)
+
+
+def _row(claim: Claim, read: Read) -> Row:
+    one = _by_seed(claim.run, read)
+    other = None if claim.over is None else _by_seed(claim.over, read)
     values = _values(claim, one, other)
     runs = [run for found in (one, other) for each in (found or {}).values() for run in each]
     why = _incomparable(claim, runs) if values else ""
@@ -57,13 +72,8 @@ def row(claim: Claim) -> Row:
     }
 
 
-def _by_seed(
-    claim: Claim, folders: Sequence[Sequence[Path]] | None
-) -> dict[int, list[Finished]] | None:
+def _by_seed(folders: Sequence[Sequence[Path]], read: Read) -> dict[int, list[Finished]]:
     """Finished runs of each seed for which all of them are there."""
-    if folders is None:
-        return None
-    read = read_split_run if claim.split else read_run
     found: dict[int, list[Finished]] = {}
     for seeds in folders:
         for folder in seeds:
@@ -75,11 +85,10 @@ def _by_seed(
 
 def _values(
     claim: Claim,
-    one: Mapping[int, list[Finished]] | None,
+    one: Mapping[int, list[Finished]],
     other: Mapping[int, list[Finished]] | None,
 ) -> list[float]:
     """One number for each seed: of the best run, over that of the best other one."""
-    assert one is not None
     pick = min if claim.metric.time else max
 
     def number(runs: list[Finished]) -> float:
@@ -104,7 +113,7 @@ def _incomparable(claim: Claim, runs: Sequence[Finished]) -> str:
     if claim.metric.time and timings:
         return f"times are {'/'.join(sorted(timings))}"
     device = claim.entry.get("device")
-    devices = {str(run.spec["edge" if claim.split else "device"]["name"]) for run in runs}
+    devices = {RunSpec(dict(run.spec)).device for run in runs}
     if claim.metric.time and claim.over is None and device and devices != {device}:
         return f"hours of {', '.join(sorted(devices))}, published of {device}"
     return ""

@@ -9,13 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-import core
+from core import PROJECT
 from core.errors import ConfigError, DataError
 from core.files import digest
 from core.spec import RunSpec
 from core.training import run_folder
 
-PROJECT = Path(core.__file__).parents[1]
 CODE = (
     "core/**/*.py",
     "core/**/*.yaml",

@@ -13,7 +13,7 @@ from core.spec import RunSpec
 def stop(out: Path, hosts: Path, patience: float) -> str:
     """Let the run whose results go into `out` save and end; what became of it, in words."""
     spec = RunSpec.load(out / "spec.yaml")
-    board = host(spec["device" if spec["kind"] == "elastic" else "edge"]["name"], hosts)
+    board = host(spec.device, hosts)
     try:
         with Connection(board) as there:
             state = there.ask("stop", patience + 60, job=name_of(str(out)), patience=patience)

@@ -5,17 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from core import RECIPE, schema
 from core.data import catalog
+from core.declared import Config, Figure
 from core.errors import ConfigError
 from core.federated.schemes import SCHEMES, check_columns
 from core.figures.federated_kinds import check_federated_entry
 from core.split.codecs import parse
 from core.split.contexts import read_contexts
-
-Config = dict[str, Any]
 
 DATA = "results/data/{dataset}-{history}"
 RUN = "results/{scale}/{device}/federated/{context}/{run}"
@@ -68,9 +66,9 @@ def check(config: Config, files: Sequence[Path], devices: Sequence[str], context
     was checked before."""
     own, at = config["federated"], ("federated",)
     known = sorted(read_contexts(contexts))
-    _one_of(own["server"]["device"], devices, "device", (*at, "server", "device"), files)
+    schema.one_of(own["server"]["device"], devices, "device", (*at, "server", "device"), files)
     for name, party in own["parties"].items():
-        _one_of(party["device"], devices, "device", (*at, "parties", name, "device"), files)
+        schema.one_of(party["device"], devices, "device", (*at, "parties", name, "device"), files)
     problem = check_columns(
         {name: party["columns"] for name, party in own["parties"].items()}, own["history"]
     )
@@ -78,7 +76,7 @@ def check(config: Config, files: Sequence[Path], devices: Sequence[str], context
         where = schema.source((*at, "parties"), own["parties"], files)
         raise ConfigError(f"{where}: federated.parties: {problem}")
     ratings = [e.name for e in catalog.load().values() if e.kind == "ratings"]
-    _one_of(own["dataset"], ratings, "data set of ratings", (*at, "dataset"), files)
+    schema.one_of(own["dataset"], ratings, "data set of ratings", (*at, "dataset"), files)
     for codec in (own["uplink"], own["downlink"]):
         parse(codec)
     optimiser = own["training"]["optimiser"]
@@ -96,23 +94,13 @@ def _check_figure(name: str, entry: Config, known: Sequence[str], files: Sequenc
         where = schema.source(at, entry, files)
         raise ConfigError(f"{where}: {'.'.join(at)}: {error}") from None
     for scheme in entry["schemes"]:
-        _one_of(scheme, [*SCHEMES], "scheme", (*at, "schemes"), files)
+        schema.one_of(scheme, [*SCHEMES], "scheme", (*at, "schemes"), files)
         if "staleness" in entry.get("vary", {}) and not SCHEMES[scheme].replays:
             raise ConfigError(
                 f"{'.'.join(at)}: vary.staleness: scheme {scheme} has K = 0 and no other"
             )
     for context in entry["contexts"]:
-        _one_of(context, known, "context", (*at, "contexts"), files)
-
-
-def _one_of(
-    value: str, known: Sequence[str], what: str, at: Sequence[str], files: Sequence[Path]
-) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"{schema.source(at, value, files)}: {'.'.join(at)} = {value!r}: unknown {what} "
-            f"({schema.suggestion(value, known)})"
-        )
+        schema.one_of(context, known, "context", (*at, "contexts"), files)
 
 
 def runs(config: Config, entry: Config) -> tuple[FederatedKey, ...]:
@@ -146,8 +134,8 @@ def run_spec(config: Config, key: FederatedKey, devices: Config, contexts: Path)
     there is not.
     """
     own, known = config["federated"], read_contexts(contexts)
-    _one_of(key.scheme, [*SCHEMES], "scheme", ("federated",), ())
-    _one_of(key.context, [*known], "context", ("federated",), ())
+    schema.one_of(key.scheme, [*SCHEMES], "scheme", ("federated",), ())
+    schema.one_of(key.context, [*known], "context", ("federated",), ())
     context, options = known[key.context], dict(key.options)
     parties = []
     for name in sorted(own["parties"]):
@@ -199,26 +187,9 @@ def _scheme(own: Config, name: str, options: Config) -> Config:
     return {"name": name, "staleness": staleness, **codecs, "delta_mib": own["delta_mib"]}
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure's entry and the runs that it is drawn from."""
-
-    name: str
-    entry: Config
-    runs: tuple[FederatedKey, ...]
-
-    def folders(self, config: Config) -> list[str]:
-        """Of its runs."""
-        return [key.folder(config) for key in self.runs]
-
-    def files(self, config: Config) -> list[str]:
-        """What must be there before."""
-        return [f"{folder}/{name}" for folder in self.folders(config) for name in RESULTS]
-
-
-def figures(config: Config) -> dict[str, Figure]:
+def figures(config: Config) -> dict[str, Figure[FederatedKey]]:
     """Every figure of federated training by its name."""
     return {
-        name: Figure(name, entry, runs(config, entry))
+        name: Figure(name, entry, runs(config, entry), RESULTS)
         for name, entry in config["federated"]["figures"].items()
     }

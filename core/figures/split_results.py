@@ -18,7 +18,7 @@ from core.figures.results import (
     read_result,
     read_table,
 )
-from core.split import profile
+from core.split import profiles
 
 SPEC_KEYS = (
     "scale",
@@ -236,7 +236,7 @@ class Profile(NamedTuple):
 
 def read_profile(path: Path) -> Profile:
     """Read a profile. Raises DataError when it is missing, damaged or lacks something."""
-    content = profile.load(path)
+    content = profiles.load(path)
     keys = ("blocks", "batch", "model", "size", "feature_shapes", "codecs", "slowdown", "device")
     for key in (*keys, "forward_s", "backward_s"):
         if key not in content:

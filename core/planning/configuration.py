@@ -3,21 +3,17 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-import core
+from core import PROJECT, schema
 from core import config as settings
-from core import schema
+from core.declared import Config
 from core.errors import ConfigError
 
-PROJECT = Path(core.__file__).parents[1]
 SHIPPED = PROJECT / "config/config.yaml"
 DEVICES = PROJECT / "config/devices"
 BOOK = PROJECT / "config/claims.yaml"  # of claims
-
-Config = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,6 @@
 """Hours that a run still takes, and how that is known."""
 
 import csv
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,10 +16,9 @@ from core.errors import CoreError
 from core.models.blocks import NETWORKS
 from core.planning.jobs import Planned, Rows
 from core.results import TRAINING_SECONDS
-from core.split.codec import encoded_bytes
 from core.split.contexts import Context
-from core.split.costs import Costs
 from core.split.decision import Link, best, predict
+from core.split.profiles import costs_of
 from core.split.simulate import SimulatedLink
 
 How = Literal["own epochs", "like runs", "profile", "published", "unknown"]
@@ -107,8 +105,8 @@ def _rho(run: Planned) -> float:
 def _profiled(run: Planned) -> float | None:
     """Seconds of an epoch by the profile of the device; None without one or without the data."""
     try:
-        samples = _samples(Path(run.spec["data"]["folder"]))
-        return _elastic(run, samples) if run.kind == "elastic" else _split(run, samples)
+        of_kind = {"elastic": _elastic, "split": _split}[run.kind]
+        return of_kind(run, _samples(Path(run.spec["data"]["folder"])))
     except (OSError, ValueError, KeyError, CoreError):
         return None
 
@@ -136,7 +134,7 @@ def _split(run: Planned, samples: tuple[int, int]) -> float | None:
     spec, training, scheme = run.spec, run.spec["training"], run.spec["scheme"]
     context, batch = Context.of(spec["context"]), training["batch"]
     link = SimulatedLink.of(context).mean() if context.emulated else Link(1e9, 1e9)
-    costs = _costs(spec)
+    costs = costs_of(spec)
     k, blocks = scheme["staleness"][-1]["steps"], NETWORKS[spec["model"]["name"]].blocks
     if scheme["cut"] is not None:
         step = predict(costs, link, scheme["cut"], scheme["uplink"], scheme["downlink"], k, 1)
@@ -147,16 +145,6 @@ def _split(run: Planned, samples: tuple[int, int]) -> float | None:
     tested = samples[1] if training["test_samples"] is None else training["test_samples"]
     forward = float(costs.edge_s[blocks]) / 3  # of the three passes of a step
     return float(steps * step.step_s + tested / batch * forward)
-
-
-def _costs(spec: dict[str, Any]) -> Costs:
-    edge, cloud = (json.loads(Path(path).read_text()) for path in spec["profile"].values())
-    for side, found in (("edge", edge), ("cloud", cloud)):
-        found["slowdown"] = spec[side]["slowdown"]
-    size, batch = spec["data"]["size"], spec["training"]["batch"]
-    images = NETWORKS[spec["model"]["name"]].kind == "images"
-    inputs = batch * size * (3 * size if images else 4)
-    return Costs.from_profiles(edge, cloud, [*edge["codecs"]], inputs, encoded_bytes)
 
 
 # From the paper.

@@ -10,14 +10,14 @@ from safetensors import SafetensorError, safe_open
 
 from core import config as settings
 from core.data import catalog
+from core.declared import Config
 from core.errors import ConfigError
-from core.planning.configuration import DEVICES, PROJECT, Config
+from core.planning.configuration import DEVICES
 from core.schema import suggestion
-from core.split import config as split_settings
+from core.spec import RunSpec
 from core.training import run_folder
 
 DOWNLOADS = Path("results/downloads")
-CONTEXTS = PROJECT / "config/contexts"
 State = Literal["finished", "under way", "to do"]
 Rows = list[dict[str, Any]]
 
@@ -43,46 +43,36 @@ class Planned:
     def entries(self) -> Iterator[tuple[str, Path]]:
         """Data set and weights of the catalog, with the folder of each."""
         yield self.spec["data"]["name"], Path(self.spec["data"]["folder"])
-        if self.spec["model"]["weights"]:
-            folder = Path(self.spec["model"]["weights"])
+        if weights := self.spec["model"].get("weights"):
+            folder = Path(weights)
             yield folder.name, folder
 
     def profiles(self) -> list[Path]:
         """Those that it needs."""
-        if self.kind == "elastic":
-            return [Path(self.spec["profile"])]
-        own = self.spec["profile"].values() if self.spec["scheme"]["cut"] is None else ()
-        return [Path(path) for path in own]
+        found = self.spec.get("profile", {})
+        if isinstance(found, str):
+            return [Path(found)]
+        return [Path(path) for path in found.values() if self.spec["scheme"]["cut"] is None]
 
 
 def planned(config: Config, figures: Sequence[str]) -> list[Planned]:
     """The runs of these figures, each once."""
-    elastic, split = settings.figures(config), split_settings.figures(config)
-    devices = settings.read_devices(DEVICES)
-    found: dict[Path, Planned] = {}
-    for name in figures:
-        if name in elastic:
-            for key in elastic[name].runs:
-                folder = Path(settings.run_folder(config, key))
-                if folder not in found:
-                    spec = settings.run_spec(config, key, DEVICES)
-                    found[folder] = _looked_at(folder, key.device, spec)
-        else:
-            for one in split[name].runs:
-                folder = Path(one.folder(config))
-                if folder not in found:
-                    spec = split_settings.run_spec(config, one, devices, CONTEXTS)
-                    found[folder] = _looked_at(folder, one.device, spec)
-    return list(found.values())
+    every = settings.figures(config)
+    keys = (key for name in figures for key in every[name].runs)
+    by_folder = {Path(key.folder(config)): key for key in keys}
+    return [
+        _looked_at(folder, key.device, settings.run_spec(config, key, DEVICES))
+        for folder, key in by_folder.items()
+    ]
 
 
 def figures_of(config: Config, targets: Sequence[str]) -> list[str]:
     """Names of figures, from names of figures or groups, with or without `figures/` and `.pdf`;
     all without any. Raises ConfigError."""
-    figures = [*settings.figures(config), *split_settings.figures(config)]
+    figures = settings.figures(config)
     groups = settings.targets(config)
     wanted: dict[str, None] = {}
-    for target in targets or [*config["figures"], *config["split"]["figures"]]:
+    for target in targets or figures:
         name = target.removeprefix("figures/").removesuffix(".pdf")
         if name not in figures and name not in groups:
             known = suggestion(name, [*figures, *groups])
@@ -94,28 +84,16 @@ def figures_of(config: Config, targets: Sequence[str]) -> list[str]:
 def _looked_at(folder: Path, device: str, spec: dict[str, Any]) -> Planned:
     """How far a run is."""
     result = _json(folder / "result.json")
-    if result and _same(result.get("spec", {}), spec):
+    if "spec" in result and RunSpec(result["spec"]).digest == RunSpec(spec).digest:
         return Planned(folder, device, spec, "finished", [])
     rows = _rows_of_snapshot(run_folder.snapshots(folder))
     return Planned(folder, device, spec, "under way" if rows else "to do", rows)
 
 
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether both specs compute the same; words aside. As a spec lies in a file, and no other."""
-    drop = ("snapshot_minutes", "title", "measure", "meter")
-
-    def plain(content: Any) -> Any:
-        if isinstance(content, dict):
-            return {k: plain(v) for k, v in content.items() if k not in drop}
-        return [plain(v) for v in content] if isinstance(content, (list, tuple)) else content
-
-    return bool(plain(one) == plain(other))
-
-
 def _rows_of_snapshot(folder: Path) -> Rows:
     """Of the newest snapshot that says so; training arrays are not read."""
-    files = sorted(folder.glob("step-*.safetensors")) + sorted(folder.glob("edge/step-*"))
-    for file in reversed(files):
+    files = folder.rglob("step-*.safetensors")  # of every side, of which one counts epochs
+    for file in sorted(files, key=lambda file: file.name, reverse=True):
         try:
             with safe_open(file, "numpy") as content:
                 return list(json.loads((content.metadata() or {})["progress"])["rows"])

@@ -10,9 +10,8 @@ from typing import Any
 
 from core import config as settings
 from core.claims.table import Row
-from core.planning.configuration import Config
+from core.declared import Config
 from core.planning.estimate import whole_seconds
-from core.split import config as split_settings
 
 
 @dataclass(frozen=True)
@@ -44,18 +43,13 @@ class RunLine:
 def pictures(config: Config, folder: Path, claims: Sequence[Row]) -> list[Picture]:
     """The configured figures whose picture is there, in the order of the configuration."""
     found = []
-    for name in names(config):
+    for name in settings.figures(config):
         png, table = folder / f"{name}.png", folder / f"{name}.csv"
         if png.exists():
             data = _uri(table, "text/csv") if table.exists() else None
             own = [row for row in claims if row["figure"] == name]
             found.append(Picture(name, _uri(png, "image/png"), data, own))
     return found
-
-
-def names(config: Config) -> list[str]:
-    """Every figure that can be made."""
-    return [*settings.figures(config), *split_settings.figures(config)]
 
 
 def _uri(path: Path, kind: str) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from core import RECIPE, schema
 from core.data import catalog
+from core.declared import Config, Figure
 from core.errors import ConfigError
 from core.figures.split_kinds import SPLIT_KINDS, check_split_entry, combinations
 from core.measure.settings import for_spec, meter_for_spec
@@ -18,12 +18,12 @@ from core.split.contexts import Context, read_contexts
 from core.split.schemes import SCHEMES, check_cut
 from core.split.sides import edge_cut
 
-Config = dict[str, Any]
-
 DATA = "results/data/{dataset}-{size}"
 WEIGHTS = "results/weights/{weights}"
 PROFILE = "results/{scale}/{device}/split/profiles/{task}-{side}.json"
 RUN = "results/{scale}/{device}/split/{task}/{context}/{run}"
+
+RESULTS = ("result.json", "epochs.csv", "iterations.csv")
 
 # What a figure may ask of a run, beside the configuration, in the order in which it is named. A run
 # with `steps` is one short epoch without tests: it measures time.
@@ -86,7 +86,7 @@ def check(config: Config, files: Sequence[Path], devices: Sequence[str], context
     split = config["split"]
     known = sorted(read_contexts(contexts))
     for side in ("edge", "cloud"):
-        _one_of(split[side]["device"], devices, "device", ("split", side, "device"), files)
+        schema.one_of(split[side]["device"], devices, "device", ("split", side, "device"), files)
     for name in _codecs(split):
         parse(name)
     _check_staleness(split["staleness"], ("split", "staleness"), files)
@@ -102,9 +102,9 @@ def check(config: Config, files: Sequence[Path], devices: Sequence[str], context
         for key, names in (("task", [*split["tasks"]]), ("schemes", [*SCHEMES])):
             values = entry.get(key, [])
             for value in [values] if isinstance(values, str) else values:
-                _one_of(value, names, key.removesuffix("s"), (*at, key), files)
+                schema.one_of(value, names, key.removesuffix("s"), (*at, key), files)
         for context in entry.get("contexts", []):
-            _one_of(context, known, "context", (*at, "contexts"), files)
+            schema.one_of(context, known, "context", (*at, "contexts"), files)
         if "schemes" in entry:
             _check_measured(split, name, entry)
 
@@ -163,10 +163,10 @@ def config_training(split: Config, task: Config) -> Config:
 
 def _check_task(split: Config, name: str, task: Config, files: Sequence[Path]) -> None:
     at = ("split", "tasks", name)
-    _one_of(task["model"], [*NETWORKS], "network", (*at, "model"), files)
+    schema.one_of(task["model"], [*NETWORKS], "network", (*at, "model"), files)
     network = NETWORKS[task["model"]]
     data = {e.name: e for e in catalog.load().values() if e.kind == network.kind}
-    _one_of(task["dataset"], [*data], f"data set of {network.kind}", (*at, "dataset"), files)
+    schema.one_of(task["dataset"], [*data], f"data set of {network.kind}", (*at, "dataset"), files)
     if wrong := check_cut(task["model"], task["cut"]):
         raise ConfigError(
             f"{schema.source((*at, 'cut'), task['cut'], files)}: {'.'.join(at)}.cut = "
@@ -196,16 +196,6 @@ def _codecs(split: Config) -> Iterator[str]:
     yield from (*split["decision"]["uplink"], *split["decision"]["downlink"])
     for entry in split["figures"].values():
         yield from entry.get("vary", {}).get("uplink", [])
-
-
-def _one_of(
-    value: str, known: Sequence[str], what: str, at: Sequence[str], files: Sequence[Path]
-) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"{schema.source(at, value, files)}: {'.'.join(at)} = {value!r}: unknown {what} "
-            f"({schema.suggestion(value, known)})"
-        )
 
 
 def runs(config: Config, entry: Config) -> tuple[SplitKey, ...]:
@@ -248,7 +238,7 @@ def run_spec(config: Config, key: SplitKey, devices: Config, contexts: Path) -> 
         (key.scheme, [*SCHEMES], "scheme"),
         (key.context, [*known], "context"),
     ):
-        _one_of(value, names, what, ("split",), ())
+        schema.one_of(value, names, what, ("split",), ())
     task, context = split["tasks"][key.task], known[key.context]
     network = NETWORKS[task["model"]]
     sides = {side: _side(split[side], devices[split[side]["device"]]) for side in ("edge", "cloud")}
@@ -363,33 +353,11 @@ def _scheme(split: Config, task: Config, key: SplitKey) -> Config:
     }
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure's entry and what it is drawn from: runs, or profiles of both devices."""
-
-    name: str
-    entry: Config
-    runs: tuple[SplitKey, ...]
-    profiles: tuple[str, ...]
-
-    def folders(self, config: Config) -> list[str]:
-        """What the drawing is told: folders of runs, or profiles."""
-        return [*(key.folder(config) for key in self.runs), *self.profiles]
-
-    def files(self, config: Config) -> list[str]:
-        """What must be there before."""
-        runs = [f"{key.folder(config)}/{name}" for key in self.runs for name in RESULTS]
-        return [*runs, *self.profiles]
-
-
-RESULTS = ("result.json", "epochs.csv", "iterations.csv")
-
-
-def figures(config: Config) -> dict[str, Figure]:
+def figures(config: Config) -> dict[str, Figure[SplitKey]]:
     """Every figure of split training by its name."""
     found = {}
     for name, entry in config["split"]["figures"].items():
         of_profiles = "task" in entry and "schemes" not in entry
         paths = profiles(config, entry["task"]).values() if of_profiles else ()
-        found[name] = Figure(name, entry, runs(config, entry), tuple(paths))
+        found[name] = Figure(name, entry, runs(config, entry), RESULTS, tuple(paths))
     return found

@@ -5,13 +5,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import core
-from core import schema
+from core import PROJECT, schema
 from core.errors import ConfigError, DataError
 from core.files import digest
 from core.split.traces import MBIT, Fading, Trace, read_csv, read_mahimahi, synthetic
 
-SHIPPED = Path(core.__file__).parents[1] / "config" / "contexts"
+SHIPPED = PROJECT / "config" / "contexts"
 
 
 class Way(NamedTuple):

@@ -293,11 +293,11 @@ async def _serve(
     ready: Callable[[int], None],
     answer: Callable[[str], None],
 ) -> dict[str, Any]:
-    proxy = Proxy(loop, context, to)
+    proxy, parent = Proxy(loop, context, to), os.getppid()  # who may be gone once it is ready
     ready(proxy.open(listen))
     if commands is not None:
         loop.add_reader(commands, _obey, proxy, commands, bytearray(), answer)
-        _watch(loop, proxy, os.getppid())
+        _watch(loop, proxy, parent)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, proxy.stop)
     await proxy.ended

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.models.blocks import NETWORKS, build_block, prepare
-from core.models.blocks.chairs import INPUTS
+from core.models.blocks import CHAIR_INPUTS, NETWORKS, build_block, prepare
 from core.split.part import Part
 
 
@@ -31,12 +30,11 @@ def make_part(spec: Any, blocks: range) -> Part:
 def input_of(spec: Any, cut: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape, without the batch, and type of what the block behind a cut takes."""
     model, size = spec["model"]["name"], spec["data"]["size"]
-    kind = NETWORKS[model].kind
-    raw = torch.zeros((1, size, size, 3), dtype=torch.uint8)
-    if kind != "images":
-        raw = (
-            torch.zeros((1, size), dtype=torch.int32) if kind == "text" else torch.zeros(1, INPUTS)
-        )
+    raw = {
+        "images": torch.zeros((1, size, size, 3), dtype=torch.uint8),
+        "text": torch.zeros((1, size), dtype=torch.int32),
+        "chairs": torch.zeros(1, CHAIR_INPUTS),
+    }[NETWORKS[model].kind]
     if cut == 0:
         return tuple(raw.shape[1:]), raw.numpy().dtype
     features = prepare(model, raw)

@@ -13,20 +13,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from core import machine
-from core.errors import DataError
 from core.files import write_text
-from core.models.blocks import NETWORKS
-from core.models.blocks.chairs import INPUTS
+from core.models.blocks import CHAIR_INPUTS, NETWORKS
 from core.split import codec as codecs
 from core.split.codecs import CODECS
 from core.split.network import block_count, frozen_count, make_part
 from core.split.part import Part, loss_of
+from core.split.profiles import FORMAT
 from core.training import threads
 
 log = logging.getLogger(__name__)
 
 WARM_UP = 2
-FORMAT = 2
 
 Side = Literal["edge", "cloud"]
 
@@ -79,25 +77,6 @@ def measure(spec: Any, side: Side, out: Path, repeats: int) -> None:
     )  # fmt: skip
 
 
-def load(path: Path) -> dict[str, Any]:
-    """A profile. Raises DataError when it is missing, damaged or of another format."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"not a profile of format {FORMAT}")
-        return dict(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"profile {path} cannot be read ({error}); delete it, and the same command measures "
-            "it again"
-        ) from None
-
-
-def input_bytes(spec: Any) -> int:
-    """Of a raw batch, as it is uploaded where the whole network is in the cloud."""
-    return int(_random_batch(spec, spec["training"]["batch"]).nbytes)
-
-
 def _random_batch(spec: Any, batch: int) -> Any:
     """Inputs of the right shape and type; time does not depend on what is in them."""
     random, size = np.random.default_rng(0), spec["data"]["size"]
@@ -105,7 +84,7 @@ def _random_batch(spec: Any, batch: int) -> Any:
         case "images":
             return random.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
         case "chairs":
-            inputs = random.normal(size=(batch, INPUTS)).astype(np.float32)
+            inputs = random.normal(size=(batch, CHAIR_INPUTS)).astype(np.float32)
             inputs[:, 0] = random.integers(0, spec["data"]["classes"], batch)
             return inputs
     return random.integers(1, 100, (batch, size), dtype=np.int32)

@@ -9,11 +9,10 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from core import machine, results
@@ -22,20 +21,19 @@ from core.errors import ConfigError, PeerError
 from core.files import write_text
 from core.measure.recorder import FILE, copy_trace, measured
 from core.spec import RunSpec
-from core.split import certificates, codec, profile
+from core.split import certificates, codec
 from core.split.back import Back
 from core.split.certificates import Security
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.client import connect
 from core.split.contexts import Context
-from core.split.costs import FLOAT32, Costs
 from core.split.data import open_data
 from core.split.estimator import Estimator, FromCloud
-from core.split.feedback import feedback
 from core.split.front import Front
 from core.split.iterations import IterationLog
 from core.split.network import block_count, input_of
 from core.split.peers import Report, kept_child, kept_cloud, kept_link
+from core.split.profiles import costs_of, largest_mib
 from core.split.server import Expected, Server
 from core.split.sides import CLOUD, EDGE, front_of, is_alone, other, turned
 from core.split.window import Limits
@@ -262,35 +260,6 @@ def identity(spec: RunSpec) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def costs_of(spec: RunSpec) -> Costs:
-    """What each cut costs, from the profiles that the spec names. Raises DataError."""
-    scheme, decision = spec["scheme"], spec["scheme"]["decision"] or {}
-    names = ["none", scheme["uplink"], scheme["downlink"]]
-    names += [*decision.get("uplink", []), *decision.get("downlink", [])]
-    edge, cloud = (profile.load(Path(spec["profile"][side])) for side in ("edge", "cloud"))
-    for side, found in (("edge", edge), ("cloud", cloud)):
-        found["slowdown"] = spec[side]["slowdown"]
-    kept = feedback(scheme["feedback"])
-    lossy = [name for name in dict.fromkeys(names) if not codec.make(name).lossless]
-    costs = Costs.from_profiles(
-        edge,
-        cloud,
-        dict.fromkeys(names),
-        profile.input_bytes(spec),
-        codec.encoded_bytes,
-        decoded=lossy if kept.corrects or kept.carries else (),
-        front=front_of(spec),
-    )
-    largest = [_largest_mib(spec, shape[1:]) for shape in edge["feature_shapes"]]
-    return costs.without([cut for cut, mib in enumerate(largest) if mib > codec.LIMIT_MIB])
-
-
-def _largest_mib(spec: RunSpec, shape: Sequence[int]) -> float:
-    """MiB of the features of the largest batch, of training or tests, as float32."""
-    samples = max(spec["training"]["batch"], spec["training"]["test_batch"])
-    return float(samples * np.prod(shape) * FLOAT32 / 2**20)
-
-
 def _lead(
     spec: RunSpec,
     out: Path,
@@ -345,7 +314,7 @@ def _check_features(spec: RunSpec) -> None:
     cut = spec["scheme"]["cut"]
     if cut is None or is_alone(spec) or cut == block_count(spec):
         return
-    mib = _largest_mib(spec, input_of(spec, cut)[0])
+    mib = largest_mib(spec, input_of(spec, cut)[0])
     if mib > codec.LIMIT_MIB:
         raise ConfigError(
             f"scheme.cut = {cut}: features of a batch take {mib:.0f} MiB, at most "

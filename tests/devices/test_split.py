@@ -16,7 +16,7 @@ from core.devices.dispatch import carry
 from core.devices.hosts import Host, host
 from core.devices.job import Job, base
 from core.spec import RunSpec
-from core.split import profile
+from core.split import profiles
 from core.split import run as split_run
 from core.training.run_folder import snapshots
 from tests.devices.conftest import NAME, Sshd
@@ -103,5 +103,5 @@ def test_blocks_are_profiled_on_a_board_without_any_data(board, here, spec):
     words = ["split", "profile", str(OUT / "spec.yaml"), "--side", "edge", "--repeats", "1"]
     job = Job.of([*words, "--out", "results/profiles/edge.json"], "main")
     carry(board, job, Backoff(first=0.1, patience=60))
-    found = profile.load(here / "results/profiles/edge.json")
+    found = profiles.load(here / "results/profiles/edge.json")
     assert (found["blocks"], found["device"]["name"]) == (18, NAME)

@@ -15,6 +15,7 @@ from PIL import Image
 from core import config as settings
 from core.data import catalog
 from core.data.fetch import fetch
+from core.elastic import config as elastic_settings
 from core.elastic import run as elastic_run
 from core.elastic.schemes import SCHEMES, Look, Scheme
 from core.figures.draw import draw
@@ -93,7 +94,7 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> settings.Config:
     return config
 
 
-def trained(config: settings.Config, key: settings.RunKey, folder: Path) -> Path:
+def trained(config: settings.Config, key: elastic_settings.RunKey, folder: Path) -> Path:
     """The folder of a run, trained as the rules do it, from random weights."""
     content = settings.run_spec(config, key, DEVICES)
     content["data"]["folder"] = str(folder / content["data"]["folder"])
@@ -104,7 +105,7 @@ def trained(config: settings.Config, key: settings.RunKey, folder: Path) -> Path
     fetch(spec["data"]["name"], Path(spec["data"]["folder"]), SIZE, folder)
     if not Path(spec["profile"]).exists():
         elastic_run.profile(spec, Path(spec["profile"]), repeats=20)
-    out = folder / settings.run_folder(config, key)
+    out = folder / key.folder(config)
     elastic_run.run(spec, out)
     return out
 
@@ -115,7 +116,7 @@ def test_a_model_a_scheme_a_data_set_and_a_figure_of_ones_own_take_an_entry_each
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # the lock on this device
     settings.check(added, [], DEVICES)
     assert settings.targets(added) == {"ours": ("mine",)}
-    figure = settings.figures(added)["mine"]
+    figure = elastic_settings.figures(added)["mine"]
     assert [(k.task, k.name) for k in figure.runs] == [
         ("tiny-parts", "elastic-rho0.9-seed0"),
         ("tiny-parts", "biases-seed0"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from core import config as settings
 from core import schema
 from core.cli import main
+from core.elastic import config as elastic_settings
 from core.elastic.run import identity
 from core.elastic.schemes import SCHEMES
 from core.errors import ConfigError, exit_codes
@@ -69,7 +70,7 @@ BARS = {"kind": "bars", "y": ["hours"]}
 
 def spec_of(config: settings.Config, scheme: str = "elastic") -> RunSpec:
     options = (("rho", config["elastic"]["rho"]),) if SCHEMES[scheme].settings == "elastic" else ()
-    key = settings.RunKey("local", "efficientnet_lite0", "elpv", scheme, 0, options)
+    key = elastic_settings.RunKey("local", "efficientnet_lite0", "elpv", scheme, 0, options)
     return RunSpec(settings.run_spec(config, key, DEVICES))
 
 
@@ -78,7 +79,7 @@ def test_the_shipped_configuration_is_valid(
 ) -> None:
     for config in (demo, paper):
         settings.check(config, [], DEVICES)
-        settings.check_published(config, published)
+        elastic_settings.check_published(config, published)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -88,7 +89,7 @@ def test_the_spec_of_every_run_is_complete(
 ) -> None:
     for config in (demo, paper):
         own = config | {"device": device, "framework": framework}
-        keys = {key for figure in settings.figures(own).values() for key in figure.runs}
+        keys = {key for figure in elastic_settings.figures(own).values() for key in figure.runs}
         for key in keys:
             spec = settings.run_spec(own, key, DEVICES)
             schema.check(spec, "run", [])
@@ -117,9 +118,9 @@ options = st.fixed_dictionaries(
 def test_the_name_of_a_run_says_which_it_is(
     scheme: str, model: str, seed: int, chosen: dict[str, float]
 ) -> None:
-    in_order = tuple((name, chosen[name]) for name in settings.OPTIONS if name in chosen)
-    key = settings.RunKey("local", model, "elpv_mono", scheme, seed, in_order)
-    assert settings.RunKey.parse("local", key.task, key.name) == key
+    in_order = tuple((name, chosen[name]) for name in elastic_settings.OPTIONS if name in chosen)
+    key = elastic_settings.RunKey("local", model, "elpv_mono", scheme, seed, in_order)
+    assert elastic_settings.RunKey.parse("local", key.task, key.name) == key
     # As rules/common.smk has it, or Snakemake would find no rule for the run.
     assert re.fullmatch(r"[a-z0-9_]+(-[a-z_]+[0-9.]+)*-seed\d+", key.name)
     assert re.fullmatch(r"[a-z0-9_]+-[a-z0-9_]+", key.task)
@@ -139,7 +140,7 @@ def test_the_name_of_a_run_says_which_it_is(
 )
 def test_what_names_no_run_is_refused(task: str, run: str) -> None:
     with pytest.raises(ConfigError, match="does not name a run"):
-        settings.RunKey.parse("local", task, run)
+        elastic_settings.RunKey.parse("local", task, run)
 
 
 def test_options_are_in_the_name_only_where_they_differ_and_rho_always(
@@ -156,7 +157,7 @@ def test_options_are_in_the_name_only_where_they_differ_and_rho_always(
     }
     demo["groups"] = {}
     settings.check(demo, [], DEVICES)
-    names = [key.name for key in settings.figures(demo)["f"].runs]
+    names = [key.name for key in elastic_settings.figures(demo)["f"].runs]
     assert names == [
         "elastic-rho0.4-interval1-seed0",
         "elastic-rho0.4-seed0",
@@ -164,12 +165,18 @@ def test_options_are_in_the_name_only_where_they_differ_and_rho_always(
         "elastic-rho1.0-probe_batches4-seed0",
         "full-epochs10-seed0",
     ]
-    for key in settings.figures(demo)["f"].runs:
-        assert settings.RunKey.parse("local", key.task, key.name) == key
+    for key in elastic_settings.figures(demo)["f"].runs:
+        assert elastic_settings.RunKey.parse("local", key.task, key.name) == key
+
+
+def test_two_figures_of_one_name_are_refused(demo: dict[str, Any]) -> None:
+    demo["split"]["figures"]["fig15a"] = demo["split"]["figures"]["split_profile"]
+    with pytest.raises(ConfigError, match=r"split\.figures\.fig15a: figures has a figure of this"):
+        settings.check(demo, [], DEVICES)
 
 
 def test_options_of_a_run_are_what_its_spec_has(paper: settings.Config) -> None:
-    key = settings.RunKey.parse(
+    key = elastic_settings.RunKey.parse(
         "local",
         "mobilenet_v2-caltech_birds2011",
         "elastic-rho0.4-interval3-probe_batches5-epochs24-seed7",
@@ -192,7 +199,7 @@ def figures_with(config: settings.Config, run: str, task: str) -> set[str]:
     """Figures drawn from a run, on whatever device."""
     return {
         name
-        for name, figure in settings.figures(config).items()
+        for name, figure in elastic_settings.figures(config).items()
         for key in figure.runs
         if (key.name, key.task) == (run, task)
     }
@@ -203,7 +210,7 @@ def test_figures_of_one_setting_share_their_runs(paper: settings.Config) -> None
     names = figures_with(paper, "full-seed0", task)
     wanted = "15a 15d 16a 16c 17a 17b 17c 17d 18 19a 19b 19c 19d 20a 22a 22b 23a 23b".split()
     assert names == {"table2", *(f"fig{number}" for number in wanted)}
-    runs = [key for figure in settings.figures(paper).values() for key in figure.runs]
+    runs = [key for figure in elastic_settings.figures(paper).values() for key in figure.runs]
     assert len({key for key in runs if (key.name, key.task) == ("full-seed0", task)}) == 1
     # The "50 %" of Figures 15 and 17 are one run too; Figure 19 has another budget.
     elastic = figures_with(paper, "elastic-rho0.533-seed0", task)
@@ -213,13 +220,13 @@ def test_figures_of_one_setting_share_their_runs(paper: settings.Config) -> None
 
 def test_published_devices_keep_the_runs_of_boards_apart(paper: settings.Config) -> None:
     paper["device"] = "published"
-    figures = settings.figures(paper)
+    figures = elastic_settings.figures(paper)
     for one, other in (("fig15a", "fig16a"), ("fig17a", "fig17c"), ("fig19b", "fig19d")):
         tx2, pi = set(figures[one].runs), set(figures[other].runs)
         assert {key.device for key in tx2} == {"jetson_tx2"}
         assert {key.device for key in pi} == {"raspberry_pi_4b"}
         assert {(key.task, key.name) for key in tx2} == {(key.task, key.name) for key in pi}
-        folders = {settings.run_folder(paper, key) for key in tx2 | pi}
+        folders = {key.folder(paper) for key in tx2 | pi}
         assert len(folders) == len(tx2) + len(pi)
     assert set(figures["fig15a"].runs) == set(figures["fig15d"].runs)
 
@@ -227,13 +234,13 @@ def test_published_devices_keep_the_runs_of_boards_apart(paper: settings.Config)
 def test_on_one_device_figures_of_different_boards_share_their_runs(
     paper: settings.Config,
 ) -> None:
-    figures = settings.figures(paper)
+    figures = elastic_settings.figures(paper)
     assert figures["fig15a"].runs == figures["fig16a"].runs
     assert {key.device for figure in figures.values() for key in figure.runs} == {"local"}
 
 
 def test_ego_variants_run_elastictrainer_alone_in_every_budget(paper: settings.Config) -> None:
-    figures = settings.figures(paper)
+    figures = elastic_settings.figures(paper)
     alone = {name for name in figures if name.endswith("_ego")}
     assert len(alone) == 18
     for name in alone:
@@ -244,7 +251,7 @@ def test_ego_variants_run_elastictrainer_alone_in_every_budget(paper: settings.C
 
 
 def test_a_model_has_its_own_training(paper: settings.Config) -> None:
-    key = settings.RunKey("local", "vit_b16", "caltech_birds2011", "full", 0)
+    key = elastic_settings.RunKey("local", "vit_b16", "caltech_birds2011", "full", 0)
     training = settings.run_spec(paper, key, DEVICES)["training"]
     own = paper["model_training"]["vit_b16"]
     assert training == paper["training"] | own
@@ -253,9 +260,13 @@ def test_a_model_has_its_own_training(paper: settings.Config) -> None:
 
 def test_a_model_may_have_an_image_size_of_its_own(demo: settings.Config) -> None:
     demo["model_training"] = {"efficientnet_lite0": {"image_size": 64}}
-    spec = settings.profile_spec(demo, "local", "efficientnet_lite0-elpv", DEVICES)
+    spec = elastic_settings.profile_spec(
+        demo, "local", "efficientnet_lite0-elpv", settings.read_devices(DEVICES)
+    )
     assert spec["data"]["folder"] == "results/data/elpv-64"
-    other = settings.profile_spec(demo, "local", "efficientnet_lite1-elpv", DEVICES)
+    other = elastic_settings.profile_spec(
+        demo, "local", "efficientnet_lite1-elpv", settings.read_devices(DEVICES)
+    )
     assert other["data"]["folder"] == "results/data/elpv-96"
 
 
@@ -277,7 +288,7 @@ def test_groups_hold_figures_and_groups_each_figure_once(demo: settings.Config) 
 
 
 def test_the_group_of_all_holds_every_figure(demo: settings.Config) -> None:
-    every = set(settings.figures(demo))
+    every = set(elastic_settings.figures(demo))
     assert set(settings.targets(demo)["elastic"]) == {n for n in every if not n.endswith("_ego")}
 
 
@@ -428,9 +439,9 @@ def test_every_model_names_weights_of_every_framework() -> None:
 
 def test_the_framework_decides_on_folder_and_weights(paper: settings.Config) -> None:
     paper["framework"] = "torch"
-    key = settings.figures(paper)["fig15a"].runs[0]
+    key = elastic_settings.figures(paper)["fig15a"].runs[0]
     spec = settings.run_spec(paper, key, DEVICES)
-    assert settings.run_folder(paper, key).startswith("results/paper/local/torch/resnet50-")
+    assert key.folder(paper).startswith("results/paper/local/torch/resnet50-")
     assert spec["model"]["weights"] == "results/weights/resnet50_torch"
     assert spec["profile"].startswith("results/paper/local/torch/profiles/")
 
@@ -508,10 +519,10 @@ def test_a_published_scale_with_another_setting_is_refused(
     said: str,
 ) -> None:
     paper["elastic"]["rho"] = 0.7  # budgets vary in the paper too
-    settings.check_published(paper, published)
+    elastic_settings.check_published(paper, published)
     paper[section] |= own
     with pytest.raises(ConfigError, match=said):
-        settings.check_published(paper, published)
+        elastic_settings.check_published(paper, published)
 
 
 @pytest.mark.parametrize(
@@ -620,7 +631,7 @@ def test_at_paper_scale_the_selector_is_the_published_one(demo: settings.Config,
     published = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
     sections = ("training", "stand_ins", "model_training", "elastic", "prunetrain_l1")
     paper = demo | {name: demo[name] | published[name] for name in sections} | {"scale": "paper"}
-    settings.check_published(paper, published)
+    elastic_settings.check_published(paper, published)
     paper["elastic"][key] = "another"
     with pytest.raises(ConfigError, match=rf"elastic\.{key} is 'another', published: "):
-        settings.check_published(paper, published)
+        elastic_settings.check_published(paper, published)

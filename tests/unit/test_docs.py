@@ -20,6 +20,7 @@ from core import schema
 from core.bench import BENCHMARKS
 from core.cli import _parser
 from core.data import catalog
+from core.elastic import config as elastic_settings
 from core.elastic.schemes import SCHEMES
 from core.elastic.trainer import Trainer
 from core.errors import exit_codes
@@ -181,7 +182,7 @@ def merged(base: Any, over: Any) -> Any:
 
 def test_every_figure_has_its_row():
     page = text(DOCS / "figures.md")
-    names = settings.figures(CONFIG)
+    names = elastic_settings.figures(CONFIG)
     assert [name for name in names if not re.search(rf"^\|.*`{name}`", page, re.MULTILINE)] == []
 
 
@@ -195,7 +196,7 @@ def test_every_group_has_its_row_and_every_target_that_is_typed_is_there():
 
 
 def test_the_number_of_runs_of_a_demo_is_that_of_the_configuration():
-    runs = {key for figure in settings.figures(CONFIG).values() for key in figure.runs}
+    runs = {key for figure in elastic_settings.figures(CONFIG).values() for key in figure.runs}
     assert f"A demo has {len(runs)} runs for all" in text(DOCS / "figures.md")
 
 
@@ -274,7 +275,7 @@ def test_the_readme_names_the_two_commands():
 @every_page
 def test_figures_that_are_typed_can_be_drawn(page):
     typed = set(re.findall(r"figures/(fig\w+)\.(?:pdf|png|csv)", text(page)))
-    assert typed - set(settings.figures(CONFIG)) == set()
+    assert typed - set(elastic_settings.figures(CONFIG)) == set()
 
 
 # Errors

@@ -16,6 +16,10 @@ from core.schema import suggestion
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# Of a chair to be generated: numbers of its view and its transform; with its style, of a row.
+VIEW, TRANSFORM = 4, 12
+CHAIR_INPUTS = 1 + VIEW + TRANSFORM
+
 
 @dataclass(frozen=True)
 class BlockNetwork:

@@ -14,10 +14,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from core.models.blocks import TRANSFORM, VIEW
 from core.models.blocks.making import Block
 
-VIEW, TRANSFORM = 4, 12
-INPUTS = 1 + VIEW + TRANSFORM
 PUBLISHED = 128  # pixels
 HALVINGS = 16  # the first maps have a side so many times smaller than the image
 WIDTH, JOINED, MAPS = 512, 1024, 256

@@ -64,7 +64,7 @@ def moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict, split
     devices = {
         path.stem: schema.read_yaml(path) for path in (PROJECT / "config/devices").glob("*.yaml")
     }
-    monkeypatch.setattr(trace.campaign, "PROJECT", tmp_path)
+    monkeypatch.setattr(trace, "PROJECT", tmp_path)
     folder = tmp_path / ours.folder(content)
     folder.mkdir(parents=True)
     spec = split.run_spec(content, ours, devices, SHIPPED)

@@ -9,7 +9,7 @@ import yaml
 
 from core.claims.appendix import appendix
 from core.claims.book import read_book
-from core.claims.table import counts, markdown, row, write
+from core.claims.table import counts, markdown, rows, write
 from core.claims.verdict import judge, reaches
 from core.errors import ConfigError
 from core.planning.configuration import BOOK, PROJECT, read
@@ -129,7 +129,7 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_claim_run: Any) ->
             for seed, each in enumerate(hours[part]):
                 make_claim_run(folder.with_name(folder.name.replace("seed0", f"seed{seed}")), each)
         (claim,) = read_book(config, path)
-        return row(claim)
+        return rows([claim])[0]
 
     return run
 
@@ -141,7 +141,8 @@ def make_claim_run() -> Any:
     def make(folder: Path, hours: float) -> None:
         scheme = {"name": folder.name.split("-")[0], "rho": 0.5}
         spec = {
-            "scale": make.scale, "seed": int(folder.name[-1]), "framework": "tensorflow",
+            "kind": "elastic", "scale": make.scale, "seed": int(folder.name[-1]),
+            "framework": "tensorflow",
             "device": {"name": "jetson_tx2", "title": "TX2", "timing": make.timing},
             "model": {"name": "resnet50"}, "data": {"name": "caltech_birds2011"}, "scheme": scheme,
         }  # fmt: skip
@@ -192,22 +193,22 @@ def test_hours_of_another_board_are_not_comparable_and_their_ratio_is(ran):
         shipped(PAPER, words=("device=published",)),
         book(Path.cwd(), over=None, device="raspberry_pi_4b"),
     )
-    found = row(claim)
+    found = rows([claim])[0]
     assert found["verdict"] == "not comparable"
     assert found["why"] == "hours of jetson_tx2, published of raspberry_pi_4b"
 
 
 def test_what_was_not_run_says_so_and_the_table_holds_every_claim(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rows = [row(claim) for claim in read_book(shipped(PAPER, words=("device=published",)))]
-    assert {each["verdict"] for each in rows} == {"not run"}
-    assert counts(rows) == f"{len(rows)} not run"
-    write(rows, tmp_path / "claims")
-    assert len(json.loads((tmp_path / "claims.json").read_text())) == len(rows)
+    found = rows(read_book(shipped(PAPER, words=("device=published",))))
+    assert {each["verdict"] for each in found} == {"not run"}
+    assert counts(found) == f"{len(found)} not run"
+    write(found, tmp_path / "claims")
+    assert len(json.loads((tmp_path / "claims.json").read_text())) == len(found)
     with (tmp_path / "claims.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == len(rows)
-    assert (tmp_path / "claims.md").read_text() == markdown(rows)
-    assert markdown(rows).count("\n| ") == len(rows) + 1
+        assert len(list(csv.DictReader(file))) == len(found)
+    assert (tmp_path / "claims.md").read_text() == markdown(found)
+    assert markdown(found).count("\n| ") == len(found) + 1
 
 
 def test_the_appendix_numbers_every_claim_and_says_how_it_is_shown(tmp_path, monkeypatch):

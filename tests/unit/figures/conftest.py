@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from core import config as settings
+from core.elastic import config as elastic_settings
 from core.elastic.schemes import SCHEMES as SCHEMES_OF_CORE
 
 SCHEMES = ("elastic", "full", "head", "bn_bias")
@@ -152,13 +153,15 @@ def make_figure_runs(tmp_path: Path) -> Callable[..., list[Path]]:
     """Write the folders of exactly the runs that a figure of a configuration is drawn from."""
 
     def make(config: dict[str, Any], name: str) -> list[Path]:
-        return [_record(tmp_path, config, key) for key in settings.figures(config)[name].runs]
+        return [
+            _record(tmp_path, config, key) for key in elastic_settings.figures(config)[name].runs
+        ]
 
     return make
 
 
-def _record(root: Path, config: dict[str, Any], key: settings.RunKey) -> Path:
-    folder = root / settings.run_folder(config, key)
+def _record(root: Path, config: dict[str, Any], key: elastic_settings.RunKey) -> Path:
+    folder = root / key.folder(config)
     if not folder.exists():
         spec = settings.run_spec(config, key, DEVICES)
         luck = zlib.crc32(f"{key.task}/{key.name}".encode()) % 1000 / 1000

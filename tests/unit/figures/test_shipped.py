@@ -9,14 +9,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from core import config as settings
+from core.elastic import config as elastic_settings
 from core.figures import KINDS, check_entry, style
 from core.figures.draw import compose, draw
 from core.figures.results import Settings, read_run
 
 ROOT = Path(__file__).parents[3]
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-FIGURES = settings.figures(CONFIG)
+FIGURES = elastic_settings.figures(CONFIG)
 
 
 # One of each kind always; all of them take a minute.
@@ -69,7 +69,7 @@ def test_published_setting_is_drawn_without_stand_ins(
     config = shipped | published | {"device": "published"}
     for section in ("training", "elastic"):
         config[section] = shipped[section] | published[section]
-    figure = settings.figures(config)[name]
+    figure = elastic_settings.figures(config)[name]
     folders, out = make_figure_runs(config, name), tmp_path / f"{name}.pdf"
     with style.applied():
         runs = [read_run(folder) for folder in folders]

@@ -10,6 +10,7 @@ import yaml
 from core import config as settings
 from core import schema
 from core.cli import main
+from core.elastic import config as elastic_settings
 from core.errors import ConfigError
 from core.measure.settings import check_meter, defaults
 from core.spec import RunSpec
@@ -29,7 +30,7 @@ def config() -> dict[str, Any]:
 
 def specs(config: dict[str, Any], devices: dict[str, Any]) -> dict[str, RunSpec]:
     """A run of each kind."""
-    key = settings.figures(config)["fig15a"].runs[0]
+    key = elastic_settings.figures(config)["fig15a"].runs[0]
     own = settings.run_spec(config, key, DEVICES)
     own["device"] |= {k: v for k, v in devices["local"].items() if k == "meter"}
     split_key = split_settings.figures(config)["split_accuracy"].runs[0]
@@ -60,14 +61,14 @@ def test_how_a_run_is_measured_is_in_its_spec_and_not_in_its_identity(
 
 
 def test_profiles_are_not_measured_again_for_another_way_to_sample(config: dict[str, Any]) -> None:
-    task = settings.figures(config)["fig15a"].runs[0].task
-    before = settings.profile_spec(config, "local", task, DEVICES)
+    task = elastic_settings.figures(config)["fig15a"].runs[0].task
     devices, contexts = settings.read_devices(DEVICES), ROOT / "config/contexts"
+    before = elastic_settings.profile_spec(config, "local", task, devices)
     split_before = split_settings.profile_spec(config, "imdb_bilstm", devices, contexts)
     config["measure"]["interval_s"] = 5
     metered = copy.deepcopy(devices)
     metered["local"]["meter"] = PLUG
-    assert settings.profile_spec(config, "local", task, DEVICES) == before
+    assert elastic_settings.profile_spec(config, "local", task, devices) == before
     after = split_settings.profile_spec(config, "imdb_bilstm", metered, contexts)
     assert after == split_before
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import config as settings
+from core.elastic import config as elastic_settings
 from core.elastic.schemes import SCHEMES
 from core.elastic.timing import Tensor, Timing
 from core.errors import ConfigError
@@ -81,7 +81,7 @@ def test_targets_are_figures_or_groups_by_any_of_their_names():
 def test_a_run_that_several_figures_share_is_planned_once():
     config = read([], [])
     names = [run.folder for run in planned(config, ["fig15a", "fig15d", "fig17a"])]
-    figures = settings.figures(config)
+    figures = elastic_settings.figures(config)
     keys = {key for name in ("fig15a", "fig15d", "fig17a") for key in figures[name].runs}
     assert len(names) == len(set(names)) == len(keys)
 
