@@ -51,7 +51,7 @@ def _experiment(
     config: Config, figure: str, number: str, claims: Sequence[Claim], options: Sequence[str]
 ) -> str:
     runs = planned(config, [figure])
-    estimates = [estimate(run, runs).hours for run in runs]
+    estimates = [estimate(run).hours for run in runs]
     hours = sum(each for each in estimates if each is not None)
     unknown = sum(each is None for each in estimates)
     boards = {run.device for run in runs} - {"local"}

@@ -14,7 +14,9 @@ from core.errors import ConfigError
 
 PROJECT = Path(core.__file__).parents[1]
 SHIPPED = PROJECT / "config/config.yaml"
+PAPER = PROJECT / "config/paper.yaml"
 DEVICES = PROJECT / "config/devices"
+CONTEXTS = PROJECT / "config/contexts"
 BOOK = PROJECT / "config/claims.yaml"  # of claims
 
 Config = dict[str, Any]
@@ -42,6 +44,7 @@ def read(files: Sequence[Path], words: Sequence[str]) -> Config:
         except yaml.YAMLError as error:
             raise ConfigError(f"--config {word}: {error}") from None
     settings.check(content, [SHIPPED, *files], DEVICES)
+    settings.check_published(content, schema.read_yaml(PAPER))
     return content
 
 

@@ -11,13 +11,12 @@ from safetensors import SafetensorError, safe_open
 from core import config as settings
 from core.data import catalog
 from core.errors import ConfigError
-from core.planning.configuration import DEVICES, PROJECT, Config
+from core.planning.configuration import Config
+from core.planning.families import FAMILIES, figures, same
 from core.schema import suggestion
-from core.split import config as split_settings
 from core.training import run_folder
 
 DOWNLOADS = Path("results/downloads")
-CONTEXTS = PROJECT / "config/contexts"
 State = Literal["finished", "under way", "to do"]
 Rows = list[dict[str, Any]]
 
@@ -43,50 +42,38 @@ class Planned:
     def entries(self) -> Iterator[tuple[str, Path]]:
         """Data set and weights of the catalog, with the folder of each."""
         yield self.spec["data"]["name"], Path(self.spec["data"]["folder"])
-        if self.spec["model"]["weights"]:
+        if self.spec["model"].get("weights"):
             folder = Path(self.spec["model"]["weights"])
             yield folder.name, folder
 
     def profiles(self) -> list[Path]:
         """Those that it needs."""
-        if self.kind == "elastic":
-            return [Path(self.spec["profile"])]
-        own = self.spec["profile"].values() if self.spec["scheme"]["cut"] is None else ()
-        return [Path(path) for path in own]
+        return [Path(path) for path in FAMILIES[self.kind].profiles(self.spec)]
 
 
-def planned(config: Config, figures: Sequence[str]) -> list[Planned]:
+def planned(config: Config, names: Sequence[str]) -> list[Planned]:
     """The runs of these figures, each once."""
-    elastic, split = settings.figures(config), split_settings.figures(config)
-    devices = settings.read_devices(DEVICES)
+    known = figures(config)
     found: dict[Path, Planned] = {}
-    for name in figures:
-        if name in elastic:
-            for key in elastic[name].runs:
-                folder = Path(settings.run_folder(config, key))
-                if folder not in found:
-                    spec = settings.run_spec(config, key, DEVICES)
-                    found[folder] = _looked_at(folder, key.device, spec)
-        else:
-            for one in split[name].runs:
-                folder = Path(one.folder(config))
-                if folder not in found:
-                    spec = split_settings.run_spec(config, one, devices, CONTEXTS)
-                    found[folder] = _looked_at(folder, one.device, spec)
+    for name in names:
+        figure = known[name]
+        for key in figure.keys:
+            folder = Path(figure.family.folder(config, key))
+            if folder not in found:
+                found[folder] = _looked_at(folder, key.device, figure.family.spec(config, key))
     return list(found.values())
 
 
 def figures_of(config: Config, targets: Sequence[str]) -> list[str]:
     """Names of figures, from names of figures or groups, with or without `figures/` and `.pdf`;
-    all without any. Raises ConfigError."""
-    figures = [*settings.figures(config), *split_settings.figures(config)]
-    groups = settings.targets(config)
+    all without any, where those drawn of ElasticTrainer alone add no run. Raises ConfigError."""
+    known, groups = figures(config), settings.targets(config)
     wanted: dict[str, None] = {}
-    for target in targets or [*config["figures"], *config["split"]["figures"]]:
+    for target in targets or known:
         name = target.removeprefix("figures/").removesuffix(".pdf")
-        if name not in figures and name not in groups:
-            known = suggestion(name, [*figures, *groups])
-            raise ConfigError(f"there is no figure or group {target!r} ({known})")
+        if name not in known and name not in groups:
+            every = suggestion(name, [*known, *groups])
+            raise ConfigError(f"there is no figure or group {target!r} ({every})")
         wanted |= dict.fromkeys(groups.get(name, (name,)))
     return list(wanted)
 
@@ -94,22 +81,10 @@ def figures_of(config: Config, targets: Sequence[str]) -> list[str]:
 def _looked_at(folder: Path, device: str, spec: dict[str, Any]) -> Planned:
     """How far a run is."""
     result = _json(folder / "result.json")
-    if result and _same(result.get("spec", {}), spec):
+    if result and same(result.get("spec", {}), spec):
         return Planned(folder, device, spec, "finished", [])
     rows = _rows_of_snapshot(run_folder.snapshots(folder))
     return Planned(folder, device, spec, "under way" if rows else "to do", rows)
-
-
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether both specs compute the same; words aside. As a spec lies in a file, and no other."""
-    drop = ("snapshot_minutes", "title", "measure", "meter")
-
-    def plain(content: Any) -> Any:
-        if isinstance(content, dict):
-            return {k: plain(v) for k, v in content.items() if k not in drop}
-        return [plain(v) for v in content] if isinstance(content, (list, tuple)) else content
-
-    return bool(plain(one) == plain(other))
 
 
 def _rows_of_snapshot(folder: Path) -> Rows:
