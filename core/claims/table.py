@@ -6,14 +6,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
-from core.claims.book import Claim, Finished
+from core.claims.book import Asked, Claim, Finished
 from core.claims.verdict import judge
-from core.figures.results import read_run
-from core.figures.split_results import read_split_run
 from core.files import write_text
+from core.planning.families import same
 
 Row = dict[str, Any]
 COLUMNS = {
@@ -27,59 +26,66 @@ COLUMNS = {
     "timing": "times are",
     "verdict": "verdict",
     "why": "why",
+    "note": "note",
 }
 
 
 def row(claim: Claim) -> Row:
     """The line of one claim."""
-    one, other = _by_seed(claim, claim.run), _by_seed(claim, claim.over)
-    values = _values(claim, one, other)
+    one = _by_seed(claim.run)
+    other = None if claim.over is None else _by_seed(claim.over)
     runs = [run for found in (one, other) for each in (found or {}).values() for run in each]
-    why = _incomparable(claim, runs) if values else ""
+    values = _values(claim, one, other)
+    ready = one if other is None else one.keys() & other.keys()
+    why = _incomparable(claim, runs) if values else ("no run has this number" if ready else "")
+    known = [value for value in values if _came(value, claim)]
     entry = claim.entry
     return {
         "claim": claim.name,
-        "figure": entry["figure"],
+        "figure": entry.get("figure", ""),
         "statement": entry["statement"],
         "source": entry["source"],
         "metric": claim.metric.title,
         "published": entry["published"],
         "direction": entry["direction"],
         "tolerance": entry["tolerance"],
-        "measured": mean(values) if values else None,
-        "lowest": min(values) if values else None,
-        "highest": max(values) if values else None,
+        "measured": fmean(values) if values and known == values else None,
+        "lowest": min(known, default=None),
+        "highest": max(known, default=None),
         "seeds": len(values),
         "timing": ", ".join(sorted({run.timing for run in runs})) if values else "",
         "verdict": judge(values, entry["published"], claim.direction, entry["tolerance"], not why),
-        "why": why or entry.get("note", ""),
+        "why": why or ("" if known == values else NEVER),
+        "note": entry.get("note", ""),
         "runs": sorted(run.folder.as_posix() for run in runs) if values else [],
     }
 
 
-def _by_seed(
-    claim: Claim, folders: Sequence[Sequence[Path]] | None
-) -> dict[int, list[Finished]] | None:
+NEVER = "with some seed a run never reaches the accuracy"
+
+
+def _came(value: float, claim: Claim) -> bool:
+    """Whether a number is one: the time to an accuracy that is never reached is infinite, and any
+    other over it is nothing."""
+    return math.isfinite(value) and not ("accuracy" in claim.entry and value == 0)
+
+
+def _by_seed(asked: Sequence[Asked]) -> dict[int, list[Finished]]:
     """Finished runs of each seed for which all of them are there."""
-    if folders is None:
-        return None
-    read = read_split_run if claim.split else read_run
     found: dict[int, list[Finished]] = {}
-    for seeds in folders:
-        for folder in seeds:
-            if (folder / "result.json").exists():
-                run = read(folder)
-                found.setdefault(int(run.spec["seed"]), []).append(run)
-    return {seed: runs for seed, runs in found.items() if len(runs) == len(folders)}
+    for each in asked:
+        for folder in each.folders():
+            run = each.family.reader()(folder)
+            found.setdefault(int(run.spec["seed"]), []).append(run)
+    return {seed: runs for seed, runs in found.items() if len(runs) == len(asked)}
 
 
 def _values(
     claim: Claim,
-    one: Mapping[int, list[Finished]] | None,
+    one: Mapping[int, list[Finished]],
     other: Mapping[int, list[Finished]] | None,
 ) -> list[float]:
     """One number for each seed: of the best run, over that of the best other one."""
-    assert one is not None
     pick = min if claim.metric.time else max
 
     def number(runs: list[Finished]) -> float:
@@ -91,8 +97,13 @@ def _values(
         found = [number(runs) for _, runs in sorted(one.items())]
     else:
         both = sorted(one.keys() & other.keys())
-        found = [number(one[seed]) / number(other[seed]) for seed in both]
+        found = [_quotient(number(one[seed]), number(other[seed])) for seed in both]
     return [value for value in found if not math.isnan(value)]
+
+
+def _quotient(one: float, other: float) -> float:
+    """Nothing over a number that never came: the time to an accuracy that was never reached."""
+    return 0.0 if math.isinf(other) else one / other
 
 
 def _incomparable(claim: Claim, runs: Sequence[Finished]) -> str:
@@ -100,11 +111,14 @@ def _incomparable(claim: Claim, runs: Sequence[Finished]) -> str:
     scales = {run.scale for run in runs} - {"paper"}
     if scales:
         return f"{'/'.join(sorted(scales))} scale: another setting than the published one"
+    asked = {path: each for each in (*claim.run, *(claim.over or ())) for path in each.folders()}
+    if any(not same(run.spec, asked[run.folder].spec(int(run.spec["seed"]))) for run in runs):
+        return "trained with other settings than the configuration has now"
     timings = {run.timing for run in runs} - {"measured"}
     if claim.metric.time and timings:
         return f"times are {'/'.join(sorted(timings))}"
     device = claim.entry.get("device")
-    devices = {str(run.spec["edge" if claim.split else "device"]["name"]) for run in runs}
+    devices = {each.key.device for each in asked.values()}
     if claim.metric.time and claim.over is None and device and devices != {device}:
         return f"hours of {', '.join(sorted(devices))}, published of {device}"
     return ""

@@ -60,7 +60,7 @@ def planned(config: Config, names: Sequence[str]) -> list[Planned]:
         for key in figure.keys:
             folder = Path(figure.family.folder(config, key))
             if folder not in found:
-                found[folder] = _looked_at(folder, key.device, figure.family.spec(config, key))
+                found[folder] = looked_at(folder, key.device, figure.family.spec(config, key))
     return list(found.values())
 
 
@@ -78,7 +78,7 @@ def figures_of(config: Config, targets: Sequence[str]) -> list[str]:
     return list(wanted)
 
 
-def _looked_at(folder: Path, device: str, spec: dict[str, Any]) -> Planned:
+def looked_at(folder: Path, device: str, spec: dict[str, Any]) -> Planned:
     """How far a run is."""
     result = _json(folder / "result.json")
     if result and same(result.get("spec", {}), spec):

@@ -26,11 +26,10 @@ def prepared_bytes(name: str, folder: Path) -> int | None:
     """Of a data set in a folder that ends in its size: images of that side, or texts of so many
     words. None where it is not known before."""
     numbers, size = samples(name), folder.name.rpartition("-")[2]
-    each = {"images": lambda side: 3 * side * side, "text": lambda words: 4 * words}
-    kind = catalog.entry(name).kind
-    if numbers is None or kind not in each or not size.isdigit():
+    if numbers is None or not size.isdigit():
         return None
-    return sum(numbers) * each[kind](int(size))
+    each = {"images": 3 * int(size) ** 2, "text": 4 * int(size)}.get(catalog.entry(name).kind)
+    return None if each is None else sum(numbers) * each
 
 
 def snapshot_bytes(run: Planned) -> int | None:
@@ -49,7 +48,7 @@ def _parameter_bytes(profile: Path) -> int | None:
         content: dict[str, Any] = json.loads(profile.read_text(encoding="utf-8"))
         if "parameter_bytes" in content:
             return int(sum(content["parameter_bytes"]))
-        return FLOAT32 * sum(prod(tensor["shape"]) for tensor in content["tensors"])
+        return FLOAT32 * sum(int(prod(tensor["shape"])) for tensor in content["tensors"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not measured yet, or damaged: runs say so
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import config as settings
 from core.claims.table import Row
 from core.planning.configuration import Config
 from core.planning.estimate import whole_seconds
-from core.split import config as split_settings
+from core.planning.families import figures
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def pictures(config: Config, folder: Path, claims: Sequence[Row]) -> list[Pictur
 
 def names(config: Config) -> list[str]:
     """Every figure that can be made."""
-    return [*settings.figures(config), *split_settings.figures(config)]
+    return list(figures(config))
 
 
 def _uri(path: Path, kind: str) -> str:
