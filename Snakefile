@@ -23,3 +23,9 @@ rule all:
     default_target: True
     input:
         expand("figures/{figure}.pdf", figure=[*FIGURES, *SPLIT_FIGURES]),
+
+
+rule campaign:
+    input:
+        rules.all.input,
+        results_of_campaign,

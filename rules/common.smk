@@ -17,6 +17,7 @@ from core.devices.hosts import read_hosts
 from core.elastic.schemes import SCHEMES
 from core.errors import CoreError
 from core.frameworks import FRAMEWORKS
+from core.planning import families
 from core.split import config as split_settings
 
 # Every command goes through the launchers in envs, which are found wherever Snakemake works.
@@ -114,6 +115,12 @@ def figure_stand_ins(wildcards):
     entry = figure_of(wildcards).entry
     names = [*entry["model"], *entry["dataset"]]
     return one_line({name: config["stand_ins"][name] for name in names})
+
+
+def results_of_campaign(wildcards):
+    """Results of the runs of every figure, with each of several seeds."""
+    folders = families.folders_of_campaign(config)
+    return [f"{folder}/result.json" for folder in folders]
 
 
 def figures_of_group(group):

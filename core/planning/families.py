@@ -1,8 +1,9 @@
 """The kinds of runs, as plans, claims and reports see them. A new kind is an entry here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,20 @@ def figures(config: Config) -> dict[str, Figure]:
 def with_seed(key: Key, seed: int) -> Key:
     """The same run with another seed."""
     return replace(key, seed=seed)
+
+
+def keys(config: Config, names: Sequence[str], seeds: int) -> Iterator[tuple[Family, Key]]:
+    """The runs of these figures, with so many seeds from their own on. One may come again."""
+    known = figures(config)
+    for figure in (known[name] for name in names):
+        for key, more in product(figure.keys, range(seeds)):
+            yield figure.family, with_seed(key, key.seed + more)
+
+
+def folders_of_campaign(config: Config) -> list[str]:
+    """Of the runs of every figure with each of `seeds` seeds."""
+    found = keys(config, [*figures(config)], config["seeds"])
+    return list(dict.fromkeys(family.folder(config, key) for family, key in found))
 
 
 def same(one: Spec, other: Spec) -> bool:

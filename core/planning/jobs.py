@@ -12,7 +12,7 @@ from core import config as settings
 from core.data import catalog
 from core.errors import ConfigError
 from core.planning.configuration import Config
-from core.planning.families import FAMILIES, figures, same
+from core.planning.families import FAMILIES, figures, keys, same
 from core.schema import suggestion
 from core.training import run_folder
 
@@ -51,16 +51,13 @@ class Planned:
         return [Path(path) for path in FAMILIES[self.kind].profiles(self.spec)]
 
 
-def planned(config: Config, names: Sequence[str]) -> list[Planned]:
-    """The runs of these figures, each once."""
-    known = figures(config)
+def planned(config: Config, names: Sequence[str], seeds: int = 1) -> list[Planned]:
+    """The runs of these figures, each once with each of so many seeds."""
     found: dict[Path, Planned] = {}
-    for name in names:
-        figure = known[name]
-        for key in figure.keys:
-            folder = Path(figure.family.folder(config, key))
-            if folder not in found:
-                found[folder] = looked_at(folder, key.device, figure.family.spec(config, key))
+    for family, key in keys(config, names, seeds):
+        folder = Path(family.folder(config, key))
+        if folder not in found:
+            found[folder] = looked_at(folder, key.device, family.spec(config, key))
     return list(found.values())
 
 

@@ -17,6 +17,7 @@ from core.spec import RunSpec
 from core.training.progress import minutes
 
 RECORD = Path("results/plan.json")
+CAMPAIGN = "campaign"  # target: every figure, and every run with several seeds
 COMMAND_MINUTES, BOARD_MINUTES = 2, 30  # of a person: to type and look, to set up a board
 
 
@@ -26,7 +27,9 @@ def main(args: argparse.Namespace) -> None:
         print(checked(recorded()))
         return
     config = read(args.configfile, args.config)
-    runs = planned(config, figures_of(config, [] if args.all else args.targets))
+    whole = CAMPAIGN in args.targets
+    figures = figures_of(config, [] if args.all or whole else args.targets)
+    runs = planned(config, figures, config["seeds"] if whole else 1)
     estimates = {run.folder: estimate(run) for run in runs}
     _record(runs, estimates)
     content = summary(runs, estimates)

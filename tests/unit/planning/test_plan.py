@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from core import config as settings
+from core.cli import main
 from core.elastic.schemes import SCHEMES
 from core.elastic.timing import Tensor, Timing
 from core.errors import ConfigError
 from core.planning import plan
 from core.planning.configuration import PROJECT, read
 from core.planning.estimate import Estimate, estimate, seconds
-from core.planning.families import FAMILIES
+from core.planning.families import FAMILIES, folders_of_campaign
 from core.planning.jobs import figures_of, missing_fetches, planned
 from core.planning.room import room, snapshot_bytes
 from core.results import TRAINING_SECONDS
@@ -309,3 +310,16 @@ def test_every_kind_of_run_is_known_to_plans():
         assert name in SPEC_KINDS
         assert callable(kind.reader())
     assert FAMILIES.keys() == SPEC_KINDS.keys()
+
+
+def test_a_campaign_is_planned_with_each_of_its_seeds(capsys):
+    once = read([], ["seeds=1"])
+    every = figures_of(once, [])
+    folders = folders_of_campaign(once)
+    assert set(folders) == {run.folder.as_posix() for run in planned(once, every)}
+    config = read([], ["seeds=2", "seed=5"])
+    runs = planned(config, every, config["seeds"])
+    assert {run.spec["seed"] for run in runs} == {5, 6}
+    assert len(runs) == 2 * len(folders) == len(folders_of_campaign(config))
+    assert main(["plan", "campaign", "--config", "seeds=2", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2 * len(folders)
