@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from core.devices import board as board_program
 from core.devices import dispatch
 from core.devices.backoff import Backoff
 from core.devices.board import _sha256
@@ -199,24 +200,12 @@ def pids(here: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_board_that_started_again_goes_on_and_one_that_is_lost_is_replaced(
+def test_a_board_that_is_lost_is_replaced_and_the_run_goes_on_there(
     board, sshd, here, task, caplog, monkeypatch
 ):
     spec = task()
     monkeypatch.setattr(dispatch, "SNAPSHOT_S", 0.2)
-
-    def reboot() -> None:
-        after_steps(here, 6)
-        (supervisor,) = pids(here)
-        os.kill(supervisor, signal.SIGKILL)
-        os.killpg(states(here)["child"], signal.SIGKILL)
-        (path,) = (here / "board/jobs").glob("*/state.json")
-        path.write_text(json.dumps(states(here) | {"boot": "the one before"}))
-
-    thread = meanwhile(reboot)
     carry(board, job_of(spec), QUICK)
-    thread.join()
-    assert "cut short because the board started again" in caplog.text
     assert_as_here(here, spec)
 
     # Snapshots came here at intervals; another board goes on from the newest one.
@@ -226,6 +215,27 @@ def test_a_board_that_started_again_goes_on_and_one_that_is_lost_is_replaced(
     carry(other, job_of(spec), QUICK)
     assert result(here)["resumed"] >= 1
     assert metrics(here / OUT) == metrics(here / "unbroken")
+
+
+def test_a_run_is_running_only_while_something_of_this_boot_holds_the_lease(tmp_path):
+    job = tmp_path / "jobs/x"
+    job.mkdir(parents=True)
+    lease = tmp_path / "lease.json"
+    lease.write_text(json.dumps({"job": "x"}))
+
+    def state(boot: str) -> str:
+        content = {"state": "running", "boot": boot, "beat": 0}
+        (job / "state.json").write_text(json.dumps(content))
+        return board_program.status(tmp_path, {"job": "x"})["state"]
+
+    here = board_program._boot()
+    assert state("the one before") == "rebooted"
+    assert state(here) == "lost"
+    lock = board_program._take_lease(tmp_path)
+    assert state(here) == "running"
+    lease.write_text(json.dumps({"job": "another"}))
+    assert state(here) == "lost"
+    os.close(lock)
 
 
 @pytest.mark.slow
