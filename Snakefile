@@ -24,3 +24,9 @@ rule all:
     default_target: True
     input:
         expand("figures/{figure}.pdf", figure=FIGURES),
+
+
+rule campaign:
+    input:
+        rules.all.input,
+        results_of_campaign,

@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     _plan(verbs.add_parser("plan", help="what figures still need, on which device, for how long"))
     _claims(verbs.add_parser("claims", help="the papers' statements beside what was measured here"))
     _report(verbs.add_parser("report", help="one page of figures, claims and runs (HTML)"))
+    _bundle(verbs.add_parser("bundle", help="put a campaign into one file, with checksums"))
+    _verify(verbs.add_parser("verify", help="check such a file, and unpack it"))
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
     _measure(verbs.add_parser("measure", help="the power and other sensors of this machine"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
@@ -170,6 +172,27 @@ def _report(parser: argparse.ArgumentParser) -> None:
     )
     cli.add_arguments(parser)
     parser.set_defaults(command=cli.command)
+
+
+def _bundle(parser: argparse.ArgumentParser) -> None:
+    from core.bundle import cli
+
+    parser.description = (
+        "Write results, specs, figures, logs, configuration and lists of packages into an archive "
+        "(RO-Crate) from which figures, claims and report can be made elsewhere without training."
+    )
+    cli.add_bundle_arguments(parser)
+    parser.set_defaults(command=cli.bundle)
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    from core.bundle import cli
+
+    parser.description = (
+        "Check every file of a bundle, and that results are of the specs they name."
+    )
+    cli.add_verify_arguments(parser)
+    parser.set_defaults(command=cli.verify)
 
 
 def _figure(parser: argparse.ArgumentParser) -> None:

@@ -6,10 +6,11 @@ section in core/schemas/config.schema.yaml, and is named here in `check`, `figur
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 from core import schema
-from core.declared import Config, Figure, Key
+from core.declared import Config, Figure, Key, with_seed
 from core.elastic import config as elastic
 from core.errors import ConfigError
 from core.federated import config as federated
@@ -83,6 +84,23 @@ def run_spec(config: Config, key: Key, devices: Path) -> Config:
         case federated.FederatedKey():
             return federated.run_spec(config, key, known, contexts)
     raise TypeError(f"{key} is a run of no subject")
+
+
+def runs(config: Config, names: Sequence[str], seeds: int) -> list[Key]:
+    """The runs of these figures, each once, with so many seeds from their own on. A figure that is
+    drawn of several seeds has its own."""
+    known = figures(config)
+    found: dict[Key, None] = {}
+    for name in names:
+        keys = known[name].runs
+        more = seeds if all(key.seed == config["seed"] for key in keys) else 1
+        found |= {with_seed(key, key.seed + i): None for key, i in product(keys, range(more))}
+    return list(found)
+
+
+def campaign(config: Config) -> list[Key]:
+    """The runs of every figure, with each of `seeds` seeds."""
+    return runs(config, [*figures(config)], config["seeds"])
 
 
 def targets(config: Config) -> dict[str, tuple[str, ...]]:

@@ -1,17 +1,17 @@
 """What a figure of the configuration is, whatever trains its runs."""
 
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 Config = dict[str, Any]
 
 
 class Key(Protocol):
-    """Which run: what distinguishes it from the others of the same configuration."""
+    """Which run: what distinguishes it from the others of the same configuration. A dataclass."""
 
     @property
     def device(self) -> str:
-        """Where it is counted: the edge, or the server."""
+        """Where the run is counted: the edge, or the server."""
 
     @property
     def scheme(self) -> str:
@@ -27,6 +27,12 @@ class Key(Protocol):
 
     def folder(self, config: Config) -> str:
         """Of its results."""
+
+
+def with_seed(key: Key, seed: int) -> Key:
+    """The same run with another seed."""
+    found: Key = replace(cast(Any, key), seed=seed)
+    return found
 
 
 K = TypeVar("K", bound=Key, covariant=True)

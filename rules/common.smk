@@ -127,6 +127,12 @@ def figure_stand_ins(wildcards):
     return one_line({name: config["stand_ins"][name] for name in names})
 
 
+def results_of_campaign(wildcards):
+    """Results of the runs of every figure, with each of several seeds."""
+    runs = settings.campaign(config)
+    return [f"{run.folder(config)}/result.json" for run in runs]
+
+
 def figures_of_group(group):
     """The pictures of a group of figures."""
     return [f"figures/{name}.pdf" for name in GROUPS[group]]

@@ -1,11 +1,11 @@
 """An artifact appendix: numbered claims, and the experiments that show them with what they take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from core.claims.book import Claim
 from core.declared import Config
 from core.planning.estimate import estimate
-from core.planning.jobs import planned
+from core.planning.jobs import Planned, looked_at, planned
 from core.planning.plan import BOARD_MINUTES, COMMAND_MINUTES
 from core.training.progress import minutes
 
@@ -14,18 +14,20 @@ WORDS = {"higher": "at least", "lower": "at most", "equal": "between"}
 
 def appendix(config: Config, claims: Sequence[Claim], options: Sequence[str] = ()) -> str:
     """In Markdown. options: what a reader adds to each command to run in this setting."""
-    figures = list(dict.fromkeys(str(claim.entry["figure"]) for claim in claims))
-    number = {name: f"E{i}" for i, name in enumerate(figures, start=1)}
+    experiments = list(dict.fromkeys(claim.targets for claim in claims))
+    number = {targets: f"E{i}" for i, targets in enumerate(experiments, start=1)}
     lines = ["# Artifact appendix", "", "## Claims", ""]
     for i, claim in enumerate(claims, start=1):
         entry = claim.entry
         note = f" Note: {entry['note']}." if "note" in entry else ""
         lines.append(
             f"- **C{i}** ({entry['source']}): {entry['statement']}. Shown by "
-            f"{number[entry['figure']]}: {claim.metric.title} {_expected(claim)}.{note}"
+            f"{number[claim.targets]}: {claim.metric.title} {_expected(claim)}.{note}"
         )
     lines += ["", "## Experiments", ""]
-    lines += [_experiment(config, name, number[name], claims, options) for name in figures]
+    for targets in experiments:
+        shown = {f"C{i}": c for i, c in enumerate(claims, start=1) if c.targets == targets}
+        lines.append(_experiment(config, number[targets], shown, options))
     lines += [
         "## Evaluation",
         "",
@@ -48,19 +50,32 @@ def _expected(claim: Claim) -> str:
 
 
 def _experiment(
-    config: Config, figure: str, number: str, claims: Sequence[Claim], options: Sequence[str]
+    config: Config, number: str, claims: Mapping[str, Claim], options: Sequence[str]
 ) -> str:
-    runs = planned(config, [figure])
-    estimates = [estimate(run, runs).hours for run in runs]
+    """claims: those that it shows, by their numbers. All have the same targets."""
+    claim = next(iter(claims.values()))
+    runs, title = _runs(config, claim)
+    estimates = [estimate(run).hours for run in runs]
     hours = sum(each for each in estimates if each is not None)
     unknown = sum(each is None for each in estimates)
     boards = {run.device for run in runs} - {"local"}
-    own = [f"C{i}" for i, claim in enumerate(claims, 1) if claim.entry["figure"] == figure]
-    command = " ".join(["snakemake", f"figures/{figure}.pdf", "--cores 1", *options])
+    command = " ".join(["snakemake", *claim.targets, "--cores 1", *options])
     known = f"{minutes(3600 * hours)} on {', '.join(sorted(boards)) or 'this machine'}"
-    known += f"; {unknown} of its {len(runs)} runs have no estimate yet" if unknown else ""
+    if unknown == len(runs):
+        known = "hours that nobody knows before the device is profiled"
+    elif unknown:
+        known += f"; {unknown} of its {len(runs)} runs have no estimate yet"
     human = COMMAND_MINUTES + BOARD_MINUTES * len(boards)
     return (
-        f"### {number}: {figure}\n\n    {command}\n\n{human} human-minutes, then {known}. "
-        f"Shows {', '.join(own)}.\n"
+        f"### {number}: {title}\n\n    {command}\n\n{human} human-minutes, then {known}. "
+        f"Shows {', '.join(claims)}.\n"
     )
+
+
+def _runs(config: Config, claim: Claim) -> tuple[list[Planned], str]:
+    """What the experiment trains, and what it is called."""
+    if "figure" in claim.entry:
+        return planned(config, [claim.entry["figure"]]), str(claim.entry["figure"])
+    asked = [*claim.run, *(claim.over or ())]
+    runs = [looked_at(a.folder, a.key.device, a.spec(a.key.seed)) for a in asked]
+    return runs, ", ".join(claim.entry["tasks"])

@@ -1,7 +1,7 @@
 """The claims as data: reading config/claims.yaml, and which runs each is about."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from typing import Any
 from core import config as settings
 from core import schema
 from core.claims.verdict import Direction
-from core.declared import Config
+from core.declared import Config, Key, with_seed
 from core.errors import ConfigError
 from core.figures.results import Run
-from core.planning.configuration import BOOK
-from core.split.config import NO_CONTEXT
+from core.planning.configuration import BOOK, DEVICES
+from core.split.config import NO_CONTEXT, SplitKey
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Metric:
 
 
 def _hours_to(run: Run, claim: Mapping[str, Any]) -> float:
-    return run.hours_to(float(claim["accuracy"]))
+    """Infinite where the accuracy is never reached, which is an outcome too."""
+    hours = run.hours_to(float(claim["accuracy"]))
+    return math.inf if math.isnan(hours) else hours
 
 
 def _cost(section: str, key: str, unit: float) -> Callable[[Any, Mapping[str, Any]], float]:
@@ -51,14 +53,38 @@ METRICS = {
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A run that a claim is about, with whatever seed."""
+
+    config: Config
+    key: Key
+
+    @property
+    def folder(self) -> Path:
+        """Of the run with the configuration's own seed."""
+        return Path(self.key.folder(self.config))
+
+    def folders(self) -> list[Path]:
+        """Of the finished runs, one for each seed."""
+        stem = self.folder.name.removesuffix(f"-seed{self.key.seed}")
+        found = self.folder.parent.glob(f"{stem}-seed*/result.json")
+        return sorted(result.parent for result in found)
+
+    def spec(self, seed: int) -> Config:
+        """As the configuration has it."""
+        return settings.run_spec(self.config, with_seed(self.key, seed), DEVICES)
+
+
+@dataclass(frozen=True)
 class Claim:
-    """One published statement. run, over: the runs that it is about, by seed; with `over` the
-    number is the quotient. Of several schemes the best counts."""
+    """One published statement. run, over: the runs that it is about; with `over` the number is the
+    quotient. Of several runs the best counts. targets: what Snakemake makes to have them."""
 
     name: str
     entry: Mapping[str, Any]
-    run: tuple[tuple[Path, ...], ...]
-    over: tuple[tuple[Path, ...], ...] | None
+    run: tuple[Asked, ...]
+    over: tuple[Asked, ...] | None
+    targets: tuple[str, ...]
 
     @property
     def metric(self) -> Metric:
@@ -74,61 +100,76 @@ def read_book(config: Config, path: Path = BOOK) -> list[Claim]:
     that do not exist, or a metric that nobody writes."""
     content = schema.read_yaml(path)
     schema.check(content, "claims", [path])
-    return [_claim(config, name, entry, path) for name, entry in content.items()]
+    return [_claim(config, name, entry, f"{path}: {name}") for name, entry in content.items()]
 
 
-def _claim(config: Config, name: str, entry: Mapping[str, Any], path: Path) -> Claim:
-    where = f"{path}: {name}"
+def _claim(config: Config, name: str, entry: Mapping[str, Any], where: str) -> Claim:
     if entry["metric"] not in METRICS:
         known = schema.suggestion(entry["metric"], [*METRICS])
         raise ConfigError(f"{where}.metric = {entry['metric']!r}: no run has that ({known})")
     if (entry["metric"] == "hours_to") != ("accuracy" in entry):
         raise ConfigError(f"{where}: accuracy belongs to metric hours_to, and to no other")
-    runs = _runs(config, entry, where)
-    over = runs("over") if "over" in entry else None
-    return Claim(name, entry, runs("run"), over)
+    if ("figure" in entry) == ("tasks" in entry):
+        raise ConfigError(f"{where}: must have figure or tasks, and not both")
+    known_runs = [*(_of_figure if "figure" in entry else _of_tasks)(config, entry, where)]
 
-
-def _runs(
-    config: Config, entry: Mapping[str, Any], where: str
-) -> Callable[[str], tuple[tuple[Path, ...], ...]]:
-    """Folders of the runs that `run` or `over` select among those of the figure."""
-    figures, name = settings.figures(config), entry["figure"]
-    if name not in figures:
-        known = schema.suggestion(name, [*figures])
-        raise ConfigError(f"{where}.figure = {name!r}: there is no such figure ({known})")
-
-    def select(part: str) -> tuple[tuple[Path, ...], ...]:
-        found = [key for key in figures[name].runs if _is_meant(config, key, entry[part])]
+    def select(part: str) -> tuple[Asked, ...]:
+        found = tuple(run for run in known_runs if _is(run, entry[part]))
         if not found:
-            raise ConfigError(f"{where}.{part} = {entry[part]}: figure {name} has no such run")
-        return tuple(_seeds(key.folder(config), key.seed) for key in found)
+            of = f"figure {entry['figure']}" if "figure" in entry else "tasks"
+            raise ConfigError(f"{where}.{part} = {entry[part]}: {of} has no such run")
+        return found
 
-    return select
+    run, over = select("run"), select("over") if "over" in entry else None
+    if "figure" in entry:
+        targets = [f"figures/{entry['figure']}.pdf"]
+    else:
+        targets = [f"{each.folder}/result.json" for each in (*run, *(over or ()))]
+    return Claim(name, entry, run, over, tuple(targets))
 
 
-def _is_meant(config: Config, key: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether a run is of the wanted scheme, model, data set and context, as far as they are named,
-    with the wanted options."""
+def _of_figure(config: Config, entry: Mapping[str, Any], where: str) -> Iterator[Asked]:
+    known, name = settings.figures(config), entry["figure"]
+    if name not in known:
+        every = schema.suggestion(name, [*known])
+        raise ConfigError(f"{where}.figure = {name!r}: there is no such figure ({every})")
+    yield from (Asked(config, key) for key in known[name].runs)
+
+
+def _of_tasks(config: Config, entry: Mapping[str, Any], where: str) -> Iterator[Asked]:
+    """Whole runs of split training that no figure draws."""
+    split = config["split"]
+    for task in entry["tasks"]:
+        if task not in split["tasks"]:
+            every = schema.suggestion(task, [*split["tasks"]])
+            raise ConfigError(f"{where}.tasks = {task!r}: there is no such task ({every})")
+        for part in ("run", "over"):
+            for scheme in _listed(entry.get(part, {}).get("scheme", [])):
+                context = entry[part].get("context", NO_CONTEXT)
+                key = SplitKey(split["edge"]["device"], task, context, scheme, config["seed"])
+                asked = Asked(config, key)
+                try:
+                    asked.spec(config["seed"])
+                except ConfigError as error:
+                    raise ConfigError(f"{where}.{part}: {error}") from None
+                yield asked
+
+
+def _is(asked: Asked, wanted: Mapping[str, Any]) -> bool:
+    """Whether a run is one of those that a claim selects: by parts of its key, with published
+    names, or by its options."""
+    config, key = asked.config, asked.key
     options = dict(key.options)
     for name, value in wanted.items():
-        match name:
-            case "scheme":
-                same = key.scheme in ([value] if isinstance(value, str) else value)
-            case "model" | "dataset":
-                same = getattr(key, name, None) == config["stand_ins"].get(value)
-            case "context":
-                same = getattr(key, "context", None) in (value, NO_CONTEXT)
-            case _:
-                same = options.get(name) == value
-        if not same:
+        own = getattr(key, name) if hasattr(key, name) else options.get(name)
+        if name in ("model", "dataset"):
+            value = config["stand_ins"].get(value, value)
+        if name == "context" and own == NO_CONTEXT:
+            continue  # nothing is sent, so that it is the same in all
+        if own not in _listed(value):
             return False
     return True
 
 
-def _seeds(folder: str, seed: int) -> tuple[Path, ...]:
-    """The run with each seed that has one, this seed first where none has."""
-    path = Path(folder)
-    stem = path.name.removesuffix(f"-seed{seed}")
-    there = sorted(path.parent.glob(f"{stem}-seed*/result.json"))
-    return tuple(result.parent for result in there) or (path,)
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

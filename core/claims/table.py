@@ -7,19 +7,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
-from core.claims.book import Claim
+from core.claims.book import Asked, Claim
 from core.claims.verdict import judge
-from core.figures.results import Run, read_run
-from core.figures.split_results import SplitRun, read_split_run
+from core.figures.federated_results import read_federated_run
+from core.figures.results import read_run
+from core.figures.split_results import read_split_run
 from core.files import write_text
 from core.spec import RunSpec
 
 Row = dict[str, Any]
-Finished = Run | SplitRun
+Finished = Any  # a run, as its reader gives it
 Read = Callable[[Path], Finished]
+READERS: dict[str, Read] = {
+    "elastic": read_run,
+    "split": read_split_run,
+    "federated": read_federated_run,
+}
 COLUMNS = {
     "claim": "claim",
     "statement": "statement",
@@ -31,6 +37,7 @@ COLUMNS = {
     "timing": "times are",
     "verdict": "verdict",
     "why": "why",
+    "note": "note",
 }
 
 
@@ -42,45 +49,56 @@ def rows(claims: Sequence[Claim]) -> list[Row]:
 
 def _read(folder: Path) -> Finished:
     kind = json.loads((folder / "result.json").read_text())["spec"]["kind"]
-    return read_split_run(folder) if kind == "split" else read_run(folder)
+    return READERS[kind](folder)
 
 
 def _row(claim: Claim, read: Read) -> Row:
     one = _by_seed(claim.run, read)
     other = None if claim.over is None else _by_seed(claim.over, read)
-    values = _values(claim, one, other)
     runs = [run for found in (one, other) for each in (found or {}).values() for run in each]
-    why = _incomparable(claim, runs) if values else ""
+    values = _values(claim, one, other)
+    ready = one if other is None else one.keys() & other.keys()
+    why = _incomparable(claim, runs) if values else ("no run has this number" if ready else "")
+    known = [value for value in values if _came(value, claim)]
     entry = claim.entry
     return {
         "claim": claim.name,
-        "figure": entry["figure"],
+        "figure": entry.get("figure", ""),
         "statement": entry["statement"],
         "source": entry["source"],
         "metric": claim.metric.title,
         "published": entry["published"],
         "direction": entry["direction"],
         "tolerance": entry["tolerance"],
-        "measured": mean(values) if values else None,
-        "lowest": min(values) if values else None,
-        "highest": max(values) if values else None,
+        "measured": fmean(values) if values and known == values else None,
+        "lowest": min(known, default=None),
+        "highest": max(known, default=None),
         "seeds": len(values),
         "timing": ", ".join(sorted({run.timing for run in runs})) if values else "",
         "verdict": judge(values, entry["published"], claim.direction, entry["tolerance"], not why),
-        "why": why or entry.get("note", ""),
+        "why": why or ("" if known == values else NEVER),
+        "note": entry.get("note", ""),
         "runs": sorted(run.folder.as_posix() for run in runs) if values else [],
     }
 
 
-def _by_seed(folders: Sequence[Sequence[Path]], read: Read) -> dict[int, list[Finished]]:
+NEVER = "with some seed a run never reaches the accuracy"
+
+
+def _came(value: float, claim: Claim) -> bool:
+    """Whether a number is one: the time to an accuracy that is never reached is infinite, and any
+    other over it is nothing."""
+    return math.isfinite(value) and not ("accuracy" in claim.entry and value == 0)
+
+
+def _by_seed(asked: Sequence[Asked], read: Read) -> dict[int, list[Finished]]:
     """Finished runs of each seed for which all of them are there."""
     found: dict[int, list[Finished]] = {}
-    for seeds in folders:
-        for folder in seeds:
-            if (folder / "result.json").exists():
-                run = read(folder)
-                found.setdefault(int(run.spec["seed"]), []).append(run)
-    return {seed: runs for seed, runs in found.items() if len(runs) == len(folders)}
+    for each in asked:
+        for folder in each.folders():
+            run = read(folder)
+            found.setdefault(int(run.spec["seed"]), []).append(run)
+    return {seed: runs for seed, runs in found.items() if len(runs) == len(asked)}
 
 
 def _values(
@@ -100,8 +118,13 @@ def _values(
         found = [number(runs) for _, runs in sorted(one.items())]
     else:
         both = sorted(one.keys() & other.keys())
-        found = [number(one[seed]) / number(other[seed]) for seed in both]
+        found = [_quotient(number(one[seed]), number(other[seed])) for seed in both]
     return [value for value in found if not math.isnan(value)]
+
+
+def _quotient(one: float, other: float) -> float:
+    """Nothing over a number that never came: the time to an accuracy that was never reached."""
+    return 0.0 if math.isinf(other) else one / other
 
 
 def _incomparable(claim: Claim, runs: Sequence[Finished]) -> str:
@@ -109,11 +132,16 @@ def _incomparable(claim: Claim, runs: Sequence[Finished]) -> str:
     scales = {run.scale for run in runs} - {"paper"}
     if scales:
         return f"{'/'.join(sorted(scales))} scale: another setting than the published one"
+    asked = {path: each for each in (*claim.run, *(claim.over or ())) for path in each.folders()}
+    for run in runs:
+        now = asked[run.folder].spec(int(run.spec["seed"]))
+        if RunSpec(dict(run.spec)).digest != RunSpec(now).digest:
+            return "trained with other settings than the configuration has now"
     timings = {run.timing for run in runs} - {"measured"}
     if claim.metric.time and timings:
         return f"times are {'/'.join(sorted(timings))}"
     device = claim.entry.get("device")
-    devices = {RunSpec(dict(run.spec)).device for run in runs}
+    devices = {each.key.device for each in asked.values()}
     if claim.metric.time and claim.over is None and device and devices != {device}:
         return f"hours of {', '.join(sorted(devices))}, published of {device}"
     return ""

@@ -107,7 +107,7 @@ def runs(config: Config, entry: Config) -> tuple[FederatedKey, ...]:
     """The runs of a figure, each once, in the order of schemes, varied settings and seeds."""
     own = config["federated"]
     usual = {"staleness": own["staleness"]}
-    seeds = range(config["seed"], config["seed"] + own["seeds"])
+    seeds = range(config["seed"], config["seed"] + config["seeds"])
     vary = entry.get("vary", {})
     varied = [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
     found: dict[FederatedKey, None] = {}

@@ -9,10 +9,13 @@ import yaml
 from core import PROJECT, schema
 from core import config as settings
 from core.declared import Config
+from core.elastic.config import check_published
 from core.errors import ConfigError
 
 SHIPPED = PROJECT / "config/config.yaml"
+PAPER = PROJECT / "config/paper.yaml"
 DEVICES = PROJECT / "config/devices"
+CONTEXTS = PROJECT / "config/contexts"
 BOOK = PROJECT / "config/claims.yaml"  # of claims
 
 
@@ -38,6 +41,7 @@ def read(files: Sequence[Path], words: Sequence[str]) -> Config:
         except yaml.YAMLError as error:
             raise ConfigError(f"--config {word}: {error}") from None
     settings.check(content, [SHIPPED, *files], DEVICES)
+    check_published(content, schema.read_yaml(PAPER))
     return content
 
 

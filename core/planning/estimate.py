@@ -1,7 +1,8 @@
 """Hours that a run still takes, and how that is known."""
 
 import csv
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,8 +15,10 @@ from core.elastic.schemes import SCHEMES
 from core.elastic.timing import Timing
 from core.errors import CoreError
 from core.models.blocks import NETWORKS
+from core.planning import room
 from core.planning.jobs import Planned, Rows
 from core.results import TRAINING_SECONDS
+from core.spec import RunSpec
 from core.split.contexts import Context
 from core.split.decision import Link, best, predict
 from core.split.profiles import costs_of
@@ -34,19 +37,16 @@ class Estimate:
     how: How
 
 
-def estimate(run: Planned, others: Sequence[Planned] = ()) -> Estimate:
+def estimate(run: Planned) -> Estimate:
     """From the run's own finished epochs; else from finished runs of the same task, scheme and
-    device; else from the profile of the device; else from published hours.
-
-    others: where finished runs are looked for.
-    """
+    device; else from the profile of the device; else from published hours."""
     left = run.epochs - len(run.rows)
     if run.state == "finished" or left <= 0:
         return Estimate(0.0, "own epochs")
     if run.rows:
         return Estimate(left * mean(map(seconds, run.rows)) / 3600, "own epochs")
     ways: dict[How, Callable[[], float | None]] = {
-        "like runs": lambda: _like(run, others),
+        "like runs": lambda: _like(run),
         "profile": lambda: _profiled(run),
         "published": lambda: _published(run),
     }
@@ -73,30 +73,30 @@ def _table(folder: Path) -> Rows:
         return list(csv.DictReader(file))
 
 
-def _like(run: Planned, others: Sequence[Planned]) -> float | None:
-    """Seconds of an epoch of finished runs that differ in seed or budget alone. A budget is a share
-    of the full time, so that one of them tells of another."""
+def _like(run: Planned) -> float | None:
+    """Seconds of an epoch of finished runs beside this one that differ in seed, epochs or settings
+    of the scheme alone. A budget is a share of the full time, so that one tells of another."""
     found = []
-    for other in others:
-        same = other.folder.parent == run.folder.parent and other.state == "finished"
-        if same and other.spec["scheme"]["name"] == run.spec["scheme"]["name"]:
-            rows = _table(other.folder)
-            scale = _rho(run) / _rho(other)
-            if rows and _comparable(run, other):
-                found.append(scale * mean(map(seconds, rows)))
+    for path in run.folder.parent.glob(f"{run.spec['scheme']['name']}-*/result.json"):
+        try:
+            other = json.loads(path.read_text(encoding="utf-8"))["spec"]
+            if _task(other) == _task(run.spec):
+                rows = _table(path.parent)
+                found.append(_rho(run.spec) / _rho(other) * mean(map(seconds, rows)))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged, or no run: figures say so
     return mean(found) if found else None
 
 
-def _comparable(run: Planned, other: Planned) -> bool:
-    keys = ("batch", "image_size", "steps", "test_samples")
-    one, two = run.spec["training"], other.spec["training"]
-    return (
-        all(one.get(key) == two.get(key) for key in keys) and run.spec["data"] == other.spec["data"]
-    )
+def _task(spec: dict[str, Any]) -> str:
+    """Names what decides on the time of an epoch, but for settings of the scheme."""
+    training = {k: v for k, v in spec["training"].items() if k != "epochs"}
+    scheme = spec["scheme"]["name"]
+    return RunSpec(spec | {"seed": 0, "training": training, "scheme": scheme}).digest
 
 
-def _rho(run: Planned) -> float:
-    return float(run.spec["scheme"].get("rho", 1.0))
+def _rho(spec: dict[str, Any]) -> float:
+    return float(spec["scheme"].get("rho", 1.0))
 
 
 # From profiles.
@@ -104,17 +104,22 @@ def _rho(run: Planned) -> float:
 
 def _profiled(run: Planned) -> float | None:
     """Seconds of an epoch by the profile of the device; None without one or without the data."""
+    of_kind = {"elastic": _elastic, "split": _split}.get(run.kind)
+    if of_kind is None:
+        return None
     try:
-        of_kind = {"elastic": _elastic, "split": _split}[run.kind]
-        return of_kind(run, _samples(Path(run.spec["data"]["folder"])))
+        return of_kind(run, _samples(run))
     except (OSError, ValueError, KeyError, CoreError):
         return None
 
 
-def _samples(folder: Path) -> tuple[int, int]:
-    """How many there are in training and test, from the heads of the arrays."""
-    parts = (np.load(folder / f"{part}_labels.npy", mmap_mode="r") for part in ("train", "test"))
-    train, test = map(len, parts)
+def _samples(run: Planned) -> tuple[int, int]:
+    """How many there are in training and test: from the heads of the arrays, else as published."""
+    name, folder = run.spec["data"]["name"], Path(run.spec["data"]["folder"])
+    paths = [folder / f"{part}_labels.npy" for part in ("train", "test")]
+    if not all(path.exists() for path in paths) and (published := room.samples(name)):
+        return published
+    train, test = (len(np.load(path, mmap_mode="r")) for path in paths)
     return train, test
 
 
@@ -122,7 +127,7 @@ def _elastic(run: Planned, samples: tuple[int, int]) -> float:
     timing, training = Timing.load(run.profiles()[0]), run.spec["training"]
     scheme = SCHEMES[run.spec["scheme"]["name"]]
     if scheme.trains is None:
-        step = max(timing.forward, _rho(run) * timing.full)
+        step = max(timing.forward, _rho(run.spec) * timing.full)
     else:
         step = timing.predict(np.array(scheme.trains(timing.tensors)))
     steps = samples[0] // training["batch"]
@@ -166,7 +171,7 @@ def _published(run: Planned) -> float | None:
         names = (run.device, spec["model"]["name"], spec["data"]["name"], _kin(spec))
         if names == (row["device"], row["model"], row["dataset"], row["scheme"]):
             ours = (
-                _rho(run) / _PUBLISHED_RHO.get(row["model"], 0.4)
+                _rho(run.spec) / _PUBLISHED_RHO.get(row["model"], 0.4)
                 if row["scheme"] == "elastic"
                 else 1
             )

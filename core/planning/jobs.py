@@ -43,8 +43,8 @@ class Planned:
     def entries(self) -> Iterator[tuple[str, Path]]:
         """Data set and weights of the catalog, with the folder of each."""
         yield self.spec["data"]["name"], Path(self.spec["data"]["folder"])
-        if weights := self.spec["model"].get("weights"):
-            folder = Path(weights)
+        if self.spec["model"].get("weights"):
+            folder = Path(self.spec["model"]["weights"])
             yield folder.name, folder
 
     def profiles(self) -> list[Path]:
@@ -55,33 +55,29 @@ class Planned:
         return [Path(path) for path in found.values() if self.spec["scheme"]["cut"] is None]
 
 
-def planned(config: Config, figures: Sequence[str]) -> list[Planned]:
-    """The runs of these figures, each once."""
-    every = settings.figures(config)
-    keys = (key for name in figures for key in every[name].runs)
-    by_folder = {Path(key.folder(config)): key for key in keys}
+def planned(config: Config, names: Sequence[str], seeds: int = 1) -> list[Planned]:
+    """The runs of these figures, each once with each of so many seeds."""
     return [
-        _looked_at(folder, key.device, settings.run_spec(config, key, DEVICES))
-        for folder, key in by_folder.items()
+        looked_at(Path(key.folder(config)), key.device, settings.run_spec(config, key, DEVICES))
+        for key in settings.runs(config, names, seeds)
     ]
 
 
 def figures_of(config: Config, targets: Sequence[str]) -> list[str]:
     """Names of figures, from names of figures or groups, with or without `figures/` and `.pdf`;
     all without any. Raises ConfigError."""
-    figures = settings.figures(config)
-    groups = settings.targets(config)
+    known, groups = settings.figures(config), settings.targets(config)
     wanted: dict[str, None] = {}
-    for target in targets or figures:
+    for target in targets or known:
         name = target.removeprefix("figures/").removesuffix(".pdf")
-        if name not in figures and name not in groups:
-            known = suggestion(name, [*figures, *groups])
-            raise ConfigError(f"there is no figure or group {target!r} ({known})")
+        if name not in known and name not in groups:
+            every = suggestion(name, [*known, *groups])
+            raise ConfigError(f"there is no figure or group {target!r} ({every})")
         wanted |= dict.fromkeys(groups.get(name, (name,)))
     return list(wanted)
 
 
-def _looked_at(folder: Path, device: str, spec: dict[str, Any]) -> Planned:
+def looked_at(folder: Path, device: str, spec: dict[str, Any]) -> Planned:
     """How far a run is."""
     result = _json(folder / "result.json")
     if "spec" in result and RunSpec(result["spec"]).digest == RunSpec(spec).digest:

@@ -12,9 +12,12 @@ from core.files import write_text
 from core.planning.configuration import read
 from core.planning.estimate import Estimate, estimate, whole_seconds
 from core.planning.jobs import Planned, figures_of, missing_fetches, planned
+from core.planning.room import room
+from core.spec import RunSpec
 from core.training.progress import minutes
 
 RECORD = Path("results/plan.json")
+CAMPAIGN = "campaign"  # target: every figure, and every run with several seeds
 COMMAND_MINUTES, BOARD_MINUTES = 2, 30  # of a person: to type and look, to set up a board
 
 
@@ -24,8 +27,10 @@ def main(args: argparse.Namespace) -> None:
         print(checked(recorded()))
         return
     config = read(args.configfile, args.config)
-    runs = planned(config, figures_of(config, [] if args.all else args.targets))
-    estimates = {run.folder: estimate(run, runs) for run in runs}
+    whole = CAMPAIGN in args.targets
+    figures = figures_of(config, [] if args.all or whole else args.targets)
+    runs = planned(config, figures, config["seeds"] if whole else 1)
+    estimates = {run.folder: estimate(run) for run in runs}
     _record(runs, estimates)
     content = summary(runs, estimates)
     print(json.dumps(content, indent=1) if args.json else text(content))
@@ -55,6 +60,7 @@ def summary(runs: Sequence[Planned], estimates: dict[Path, Estimate]) -> dict[st
         "profiles": [path.as_posix() for path in profiles],
         "fetches": fetches,
         "fetch_bytes": sum(size or 0 for size in fetches.values()),
+        "disk": room(runs),
         "device_hours": hours,
         "human_minutes": (COMMAND_MINUTES + BOARD_MINUTES * len(boards)) if open_runs else 0,
         "unknown": sum(estimates[run.folder].hours is None for run in open_runs),
@@ -71,15 +77,25 @@ def text(content: dict[str, Any]) -> str:
         )
     lines += [f"profile   {path}" for path in content["profiles"]]
     lines += [f"fetch     {name}, {_size(size)}" for name, size in content["fetches"].items()]
+    lines.append(_disk(content["disk"]))
     lines.append(f"{content['finished']} runs are finished, {len(content['runs'])} are to do")
     hours = content["device_hours"]
-    for device, each in hours.items():
+    known = {device: each for device, each in hours.items() if each}
+    for device, each in known.items():
         lines.append(f"{device}: {minutes(3600 * each)}, one run at a time")
     if content["unknown"]:
         lines.append(f"{content['unknown']} runs have no estimate before their device is profiled")
     total = f"{content['human_minutes']} human-minutes + {sum(hours.values()):.2f} device-hours"
-    side = f"; devices work side by side: {max(hours.values()):.2f} h" if len(hours) > 1 else ""
+    side = f"; devices work side by side: {max(known.values()):.2f} h" if len(known) > 1 else ""
     return "\n".join([*lines, total + side])
+
+
+def _disk(disk: dict[str, Any]) -> str:
+    more = f" and {disk['unknown']} things of unknown size" if disk["unknown"] else ""
+    short = "; NOT ENOUGH" if disk["bytes"] > disk["free"] else ""
+    return (
+        f"disk: {disk['bytes'] / 1e9:.1f} GB{more}; free here: {disk['free'] / 1e9:.1f} GB{short}"
+    )
 
 
 def _size(nbytes: int | None) -> str:
@@ -100,16 +116,24 @@ def recorded() -> dict[str, Any]:
 
 
 def _record(runs: Sequence[Planned], estimates: dict[Path, Estimate]) -> None:
-    """Keep the first estimate of each whole run, to be held against what it took."""
-    kept = before = recorded()
+    """Keep an estimate of each whole run, to be held against what it took: the first one, until a
+    plan knows better in kind (a profile after published hours) or the run has other settings."""
+    before = recorded()
+    kept = dict(before)
     for run in runs:
-        found = estimates[run.folder]
-        name = run.folder.as_posix()
-        fresh = run.state == "to do" and found.hours is not None
-        if fresh and kept.get(name, {}).get("from") in (None, "published", found.how):
-            kept = kept | {name: {"hours": found.hours, "from": found.how, "at": time.time()}}
+        found, name = estimates[run.folder], run.folder.as_posix()
+        if run.state == "to do" and found.hours is not None:
+            now = {"hours": found.hours, "from": found.how, "spec": RunSpec(run.spec).digest}
+            old = kept.get(name, {})
+            if old.get("spec") != now["spec"] or _rank(now) > _rank(old):
+                kept[name] = now | {"at": time.time()}
     if kept != before:
         write_text(RECORD, json.dumps(kept, indent=1))
+
+
+def _rank(plan: dict[str, Any]) -> int:
+    """How much a way to estimate knows of the run."""
+    return ("unknown", "published", "profile", "like runs").index(str(plan.get("from", "unknown")))
 
 
 def errors(kept: dict[str, Any]) -> dict[str, tuple[float, float, str]]:
@@ -118,10 +142,19 @@ def errors(kept: dict[str, Any]) -> dict[str, tuple[float, float, str]]:
     for name, plan in kept.items():
         folder = Path(name)
         result = folder / "result.json"
-        if result.exists() and result.stat().st_mtime >= plan["at"]:
+        if result.exists() and result.stat().st_mtime >= plan["at"] and _of(result, plan):
             taken = whole_seconds(folder) / 3600
             found[name] = (float(plan["hours"]), taken, str(plan["from"]))
     return found
+
+
+def _of(result: Path, plan: dict[str, Any]) -> bool:
+    """Whether a result is of the spec that was planned."""
+    try:
+        spec = json.loads(result.read_text(encoding="utf-8"))["spec"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return bool(RunSpec(spec).digest == plan["spec"])
 
 
 def checked(kept: dict[str, Any]) -> str:

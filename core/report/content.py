@@ -35,6 +35,8 @@ class RunLine:
     hours: float
     resumed: int
     commit: str
+    digest: str  # of its spec
+    versions: str
     processor: str
     peak_mib: float | None
     joules: float | None
@@ -79,6 +81,8 @@ def _line(path: Path) -> RunLine:
         hours=whole_seconds(path.parent) / 3600,
         resumed=int(result.get("resumed", 0)),
         commit=str(result.get("commit") or "not known"),
+        digest=str(origin.get("digest", "not known")),
+        versions=", ".join(f"{k} {v}" for k, v in (result.get("versions") or {}).items()),
         processor=str((result.get("machine") or {}).get("processor") or "not known"),
         peak_mib=result.get("peak_mib"),
         joules=energy.get("joules"),
@@ -95,5 +99,6 @@ def totals(lines: Sequence[RunLine]) -> dict[str, Any]:
         "scales": dict(Counter(line.scale for line in lines)),
         "joules": sum(joules) if joules else None,
         "commits": sorted({line.commit[:12] for line in lines}),
+        "versions": sorted({line.versions for line in lines if line.versions}),
         "processors": sorted({line.processor for line in lines}),
     }

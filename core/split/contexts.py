@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -109,7 +110,14 @@ def load(path: Path) -> Context:
 
 def read_contexts(folder: Path) -> dict[str, Context]:
     """Every context of a folder by its name. Raises ConfigError."""
-    found = {path.stem: load(path) for path in sorted(folder.glob("*.yaml"))}
+    files = sorted(folder.resolve().glob("*.yaml"))
+    return dict(_read_contexts(folder, tuple((file, file.stat().st_mtime_ns) for file in files)))
+
+
+@cache
+def _read_contexts(folder: Path, files: tuple[tuple[Path, int], ...]) -> dict[str, Context]:
+    """The same of files as they were written last: each spec of a campaign asks for it."""
+    found = {path.stem: load(path) for path, _ in files}
     if not found:
         raise ConfigError(f"{folder} holds no contexts (NAME.yaml)")
     return found

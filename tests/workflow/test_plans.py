@@ -112,6 +112,17 @@ def test_everything_can_be_planned_and_each_run_is_planned_once(
     assert jobs == wanted(own)
 
 
+def test_the_campaign_is_every_figure_and_every_run_with_several_seeds(snakemake: Call) -> None:
+    own = demo()
+    jobs = jobs_planned(snakemake("campaign", "--dry-run", "--quiet", "rules").stdout)
+    assert jobs.pop("campaign") == 1
+    once = wanted(own)
+    for name in ("run", "run_spec", "split_run", "split_run_spec"):
+        once[name] *= own["seeds"]
+    assert jobs == once
+    assert own["seeds"] == 3
+
+
 def test_groups_are_targets_that_share_what_their_figures_share(snakemake: Call) -> None:
     planned = snakemake("fig15", "fig19", "fig20", "--dry-run", "--quiet", "rules", PAPER)
     jobs = jobs_planned(planned.stdout)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,10 +14,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from .conftest import TINY, Call, jobs_planned, snakemake_command
+from .conftest import ROOT, TINY, Call, jobs_planned, snakemake_command
 
 pytestmark = pytest.mark.slow
 
+PROJECT_PATH = os.environ | {"PYTHONPATH": str(ROOT)}
 TARGET = "figures/fig15a.pdf"
 CONFIG = f"--configfile={TINY}"
 TASK = "results/tiny/local/tensorflow/efficientnet_lite0-elpv"
@@ -50,6 +52,26 @@ def test_drawing_again_trains_nothing(finished: Path, snakemake: Call) -> None:
     planned = snakemake(TARGET, CONFIG, "--dry-run", folder=finished).stdout
     assert set(jobs_planned(planned)) == {"figure"}
     assert snakemake(TARGET, CONFIG, folder=finished).returncode == 0
+
+
+def test_a_bundle_draws_the_figure_elsewhere_without_data_weights_or_training(
+    finished: Path, snakemake: Call, tmp_path: Path
+) -> None:
+    core, bundle, there = [sys.executable, "-m", "core"], tmp_path / "b.tar.gz", tmp_path / "there"
+    made = ["bundle", "--out", str(bundle), "--configfile", str(TINY)]
+    subprocess.run([*core, *made], cwd=finished, env=PROJECT_PATH, check=True)
+    subprocess.run([*core, "verify", bundle, "--into", there], env=PROJECT_PATH, check=True)
+    assert not (there / "results/data").exists()
+    wanted = (there / "figures/fig15a.csv").read_bytes()
+    for ending in ("pdf", "png", "csv"):
+        (there / f"figures/fig15a.{ending}").unlink()
+    again = (TARGET, "claims", f"--configfile={there / 'configuration.yaml'}")
+    planned = jobs_planned(snakemake(*again, "--dry-run", folder=there).stdout)
+    assert planned == {"figure": 1, "claims": 1, "claims_config": 1}
+    done = snakemake(*again, folder=there)
+    assert done.returncode == 0, done.stdout
+    assert (there / "figures/fig15a.csv").read_bytes() == wanted
+    assert "tiny scale: another setting" in (there / "results/claims.md").read_text()
 
 
 # Other figures, about the runs of figure 15a.

@@ -105,6 +105,13 @@ def book(tmp_path: Path, **changes: Any) -> Path:
         ({"tolerance": None}, "half: missing tolerance"),
         ({"tolerance": 2}, r"half\.tolerance = 2: must be"),
         ({"accuracy": 60}, "accuracy belongs to metric hours_to"),
+        ({"figure": None}, "half: must have figure or tasks, and not both"),
+        ({"tasks": ["imdb_bilstm"]}, "half: must have figure or tasks, and not both"),
+        ({"figure": None, "tasks": ["imdb"]}, r"half\.tasks = 'imdb': there is no such task"),
+        (
+            {"figure": None, "tasks": ["imdb_bilstm"], "run": {"scheme": "elastic"}},
+            r"half\.run: .*unknown scheme",
+        ),
     ],
 )  # fmt: skip
 def test_a_claim_without_sense_is_an_error_that_names_it(tmp_path: Path, changes, said):
@@ -124,11 +131,10 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_claim_run: Any) ->
         config = shipped(PAPER, words=("device=published",))
         path = book(tmp_path, **changes)
         (claim,) = read_book(config, path)
-        for part, folders in (("elastic", claim.run), ("full", claim.over)):
-            ((folder, *_),) = folders
+        for part, (asked,) in (("elastic", claim.run), ("full", claim.over)):
             for seed, each in enumerate(hours[part]):
-                make_claim_run(folder.with_name(folder.name.replace("seed0", f"seed{seed}")), each)
-        (claim,) = read_book(config, path)
+                folder = asked.folder.with_name(asked.folder.name.replace("seed0", f"seed{seed}"))
+                make_claim_run(folder, each, asked.spec(seed))
         return rows([claim])[0]
 
     return run
@@ -138,14 +144,9 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_claim_run: Any) ->
 def make_claim_run() -> Any:
     """Write a run of two epochs that takes so many hours in all."""
 
-    def make(folder: Path, hours: float) -> None:
-        scheme = {"name": folder.name.split("-")[0], "rho": 0.5}
-        spec = {
-            "kind": "elastic", "scale": make.scale, "seed": int(folder.name[-1]),
-            "framework": "tensorflow",
-            "device": {"name": "jetson_tx2", "title": "TX2", "timing": make.timing},
-            "model": {"name": "resnet50"}, "data": {"name": "caltech_birds2011"}, "scheme": scheme,
-        }  # fmt: skip
+    def make(folder: Path, hours: float, spec: dict[str, Any]) -> None:
+        spec = spec | {"scale": make.scale} | make.other
+        spec["device"] = spec["device"] | {"timing": make.timing}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.json").write_text(json.dumps({"spec": spec, "machine": {}}))
         parts = "data_s forward_s backward_update_s compile_s selection_s testing_s".split()
@@ -159,7 +160,7 @@ def make_claim_run() -> Any:
             writer.writeheader()
             writer.writerows([line | {"epoch": 1}, line | {"epoch": 2}])
 
-    make.scale, make.timing = "paper", "measured"
+    make.scale, make.timing, make.other = "paper", "measured", {}
     return make
 
 
@@ -183,7 +184,77 @@ def test_demo_scale_and_emulated_times_are_never_held_against_the_paper(ran, mak
     assert found["verdict"] == "not comparable"
     assert found["why"] == "demo scale: another setting than the published one"
     make_claim_run.scale, make_claim_run.timing = "paper", "emulated"
-    assert ran({"elastic": [1.0], "full": [2.0]})["why"] == "times are emulated"
+    emulated = ran({"elastic": [1.0], "full": [2.0]})
+    assert (emulated["verdict"], emulated["measured"]) == ("not comparable", 0.5)
+
+
+def test_what_only_calls_itself_the_published_setting_is_not_comparable(ran, make_claim_run):
+    hours = {"elastic": [1.0], "full": [2.0]}
+    assert ran(hours)["verdict"] == "reproduced"
+    make_claim_run.other = {"data": {"name": "elpv", "folder": "elsewhere", "classes": 2}}
+    found = ran(hours)
+    assert found["verdict"] == "not comparable"
+    assert found["why"] == "trained with other settings than the configuration has now"
+
+
+TO = {"metric": "hours_to", "published": 2.0, "direction": "higher"}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "measured", "verdict", "why"),
+    [
+        (50, 2.0, "reproduced", ""),
+        (60, None, "not reproduced", "with some seed a run never reaches the accuracy"),
+    ],
+)
+def test_an_accuracy_that_is_never_reached_is_an_outcome_and_not_a_missing_run(
+    ran, accuracy, measured, verdict, why
+):
+    parts = {"run": {"scheme": "full"}, "over": {"scheme": "elastic"}, "accuracy": accuracy}
+    found = ran({"full": [1.0], "elastic": [2.0]}, **TO, **parts)
+    assert (found["measured"], found["verdict"], found["why"]) == (measured, verdict, why)
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_baseline_that_never_gets_there_is_beaten(ran):
+    parts = {"run": {"scheme": "full"}, "over": {"scheme": "elastic"}, "accuracy": 50}
+    hours = {"full": [1.0], "elastic": [1.0]}
+    assert ran(hours, **TO, **parts)["verdict"] == "not reproduced"
+    full = next(Path("results").glob("**/full-seed0/epochs.csv"))
+    lines = full.read_text().splitlines()
+    column = lines[0].split(",").index("test_accuracy")
+    cells = [line.split(",") for line in lines[1:]]
+    for line in cells:
+        line[column] = "0.1"
+    full.write_text("\n".join([lines[0], *map(",".join, cells)]) + "\n")
+    (claim,) = read_book(
+        shipped(PAPER, words=("device=published",)), book(Path.cwd(), **TO, **parts)
+    )
+    found = rows([claim])[0]
+    assert (found["verdict"], found["measured"], found["seeds"]) == ("reproduced", None, 1)
+
+
+def test_runs_that_no_figure_draws_can_be_claimed_and_are_named_for_snakemake(tmp_path):
+    entry = {"figure": None, "over": None, "metric": "best_accuracy", "published": 90}
+    wanted = {"scheme": "context_aware", "context": "wifi"}
+    path = book(tmp_path, tasks=["cifar10_resnet50", "cifar10_vgg19"], run=wanted, **entry)
+    (claim,) = read_book(shipped(), path)
+    folder = "results/demo/local/split/{}/wifi/context_aware-seed0"
+    names = [folder.format(task) for task in ("cifar10_resnet50", "cifar10_vgg19")]
+    assert [asked.folder.as_posix() for asked in claim.run] == names
+    assert claim.targets == tuple(f"{name}/result.json" for name in names)
+    assert rows([claim])[0]["verdict"] == "not run"
+    assert f"snakemake {claim.targets[0]} {claim.targets[1]} --cores 1" in appendix(
+        shipped(), [claim]
+    )
+
+
+def test_what_a_reader_must_know_stands_beside_any_verdict(ran):
+    found = ran({"elastic": [1.5], "full": [2.0]}, note="The paper's labels are swapped")
+    assert (found["verdict"], found["note"]) == (
+        "not reproduced",
+        "The paper's labels are swapped",
+    )
 
 
 def test_hours_of_another_board_are_not_comparable_and_their_ratio_is(ran):
@@ -217,7 +288,7 @@ def test_the_appendix_numbers_every_claim_and_says_how_it_is_shown(tmp_path, mon
     claims = read_book(config)
     text = appendix(config, claims, ["--configfile config/paper.yaml"])
     assert [f"**C{i}**" in text for i in range(1, len(claims) + 1)] == [True] * len(claims)
-    for figure in {claim.entry["figure"] for claim in claims}:
+    for figure in {c.entry["figure"] for c in claims if "figure" in c.entry}:
         command = f"snakemake figures/{figure}.pdf --cores 1 --configfile config/paper.yaml"
         assert text.count(command) == 1
     first = next(line for line in text.splitlines() if "**C1**" in line)
@@ -231,3 +302,4 @@ def test_what_was_not_metered_is_no_number(ran, make_claim_run):
     found = ran({"elastic": [1.0], "full": [2.0]}, metric="joules")
     assert found["verdict"] == "not run"
     assert found["measured"] is None
+    assert found["why"] == "no run has this number"

@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.elastic import config as elastic_settings
+from core import config as settings
+from core.cli import main
+from core.config import campaign
 from core.elastic.schemes import SCHEMES
 from core.elastic.timing import Tensor, Timing
 from core.errors import ConfigError
 from core.planning import plan
 from core.planning.configuration import PROJECT, read
-from core.planning.estimate import estimate, seconds
+from core.planning.estimate import Estimate, estimate, seconds
 from core.planning.jobs import figures_of, missing_fetches, planned
+from core.planning.room import room, snapshot_bytes
 from core.results import TRAINING_SECONDS
 from core.training.snapshot import Snapshot, Snapshots
 
@@ -81,7 +84,7 @@ def test_targets_are_figures_or_groups_by_any_of_their_names():
 def test_a_run_that_several_figures_share_is_planned_once():
     config = read([], [])
     names = [run.folder for run in planned(config, ["fig15a", "fig15d", "fig17a"])]
-    figures = elastic_settings.figures(config)
+    figures = settings.figures(config)
     keys = {key for name in ("fig15a", "fig15d", "fig17a") for key in figures[name].runs}
     assert len(names) == len(set(names)) == len(keys)
 
@@ -120,7 +123,7 @@ def test_a_run_like_finished_ones_takes_their_time_in_the_ratio_of_the_budgets()
     done, other = elastic[0], elastic[-1]
     finish(done.folder, done.spec, [row(50), row(50)])
     runs = planned(config, ["fig17a"])
-    found = estimate(next(r for r in runs if r.folder == other.folder), runs)
+    found = estimate(next(r for r in runs if r.folder == other.folder))
     ratio = other.spec["scheme"]["rho"] / done.spec["scheme"]["rho"]
     assert found.how == "like runs"
     assert found.hours == pytest.approx(5 * ratio * 51 / 3600)
@@ -138,7 +141,7 @@ def profiled() -> Callable[[], dict[str, Any]]:
         np.save(folder / "train_labels.npy", np.zeros(320, np.int64))
         np.save(folder / "test_labels.npy", np.zeros(64, np.int64))
         tensors = tuple(
-            Tensor(f"t{i}", kind, (2,), i == 3, f"t{i}")
+            Tensor(f"t{i}", (2,), kind, i == 3, f"t{i}")
             for i, kind in enumerate(("kernel", "bias", "norm", "kernel"))
         )
         quarter = np.full(4, 0.1)
@@ -226,3 +229,89 @@ def test_seconds_of_an_epoch_count_training_and_testing():
     assert seconds(row(10, testing=2)) == pytest.approx(12)
     split = {"training_s": 5, "snapshot_s": 1, "testing_s": "", "moving_s": 3}
     assert seconds(split) == pytest.approx(6)
+
+
+# Room, and what is kept.
+
+
+def test_the_published_scale_with_settings_of_ones_own_is_refused():
+    with pytest.raises(ConfigError, match="scale = paper is the published setting"):
+        read([], ["scale=paper"])
+
+
+def test_a_finished_run_of_another_figure_or_seed_tells_of_this_one_and_one_of_other_steps_not():
+    (run,) = planned(read([], ["seed=7"]), ["fig15a_ego"])
+    finish(run.folder, run.spec, [row(50), row(70)])
+    (other,) = planned(read([], []), ["fig15a_ego"])
+    assert estimate(other).how == "like runs"
+    assert estimate(other).hours == pytest.approx(5 * 61 / 3600)
+    (wider,) = planned(read([], ["training={batch: 16}"]), ["fig15a_ego"])
+    assert estimate(wider).how == "unknown"
+
+
+def test_the_disk_holds_data_as_prepared_weights_archives_and_two_snapshots_of_each_run():
+    runs = planned(read([PAPER], ["device=published"]), ["fig15a_ego"])
+    weights = 94765736
+    found = room(runs)
+    images = (5994 + 5794) * 224 * 224 * 3
+    assert found["bytes"] == images + 2 * weights + 2 * 2 * weights
+    assert found["unknown"] == 1  # the archive of the data set
+    said = plan.text(plan.summary(runs, {run.folder: estimate(run) for run in runs}))
+    assert "disk: 2.3 GB and 1 things of unknown size; free here: " in said
+
+
+def test_a_profile_says_how_large_snapshots_are(profiled):
+    # Four tensors of two numbers each, with a slot for each number, twice.
+    assert snapshot_bytes(profiled()["full"]) == 4 * 2 * 4 * 2 * 2
+
+
+def test_samples_are_those_that_were_published_while_the_data_are_not_here():
+    runs = by_scheme(planned(read([PAPER], []), ["fig15a"]))
+    spec = runs["full"].spec
+    tensors = (Tensor("t", (2,), "kernel", True, "t"),)
+    one = np.full(1, 0.4)
+    timing = Timing(tensors, one, one, one, 0.8, 2.0, 0.0, 0.0)
+    timing.save(Path(spec["profile"]))
+    found = estimate(runs["full"])
+    assert found.how == "profile"
+    step = timing.predict(np.ones(1, dtype=bool))
+    assert found.hours == pytest.approx(12 * (5994 // 4 * step + 5794 / 4 * 0.8) / 3600)
+
+
+def test_the_first_estimate_is_kept_until_one_of_a_better_kind_or_other_settings():
+    (run,) = planned(read([], []), ["fig15a_ego"])
+
+    def kept(hours: float, how: Any, one: Any = run) -> float:
+        plan._record([one], {one.folder: Estimate(hours, how)})
+        return float(plan.recorded()[run.folder.as_posix()]["hours"])
+
+    assert kept(4, "published") == 4
+    assert kept(5, "published") == 4
+    assert kept(3, "profile") == 3
+    assert kept(2, "published") == 3
+    (other,) = planned(read([], ["training={epochs: 9}"]), ["fig15a_ego"])
+    assert kept(9, "published", other) == 9
+
+
+def test_an_outcome_of_other_settings_is_not_held_against_a_plan():
+    (run,) = planned(read([], []), ["fig15a_ego"])
+    plan._record([run], {run.folder: Estimate(1.0, "profile")})
+    (other,) = planned(read([], ["training={epochs: 9}"]), ["fig15a_ego"])
+    time.sleep(0.01)
+    finish(other.folder, other.spec, [row(20)])
+    assert plan.errors(plan.recorded()) == {}
+    finish(run.folder, run.spec, [row(20)])
+    assert list(plan.errors(plan.recorded())) == [run.folder.as_posix()]
+
+
+def test_a_campaign_is_planned_with_each_of_its_seeds(capsys):
+    once = read([], ["seeds=1"])
+    every = figures_of(once, [])
+    folders = {key.folder(once) for key in campaign(once)}
+    assert folders == {run.folder.as_posix() for run in planned(once, every)}
+    config = read([], ["seeds=2", "seed=5"])
+    runs = planned(config, every, config["seeds"])
+    assert {run.spec["seed"] for run in runs} == {5, 6}
+    assert len(runs) == 2 * len(folders) == len(campaign(config))
+    assert main(["plan", "campaign", "--config", "seeds=2", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2 * len(folders)

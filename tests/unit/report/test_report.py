@@ -39,7 +39,8 @@ def run(folder: Path, scale: str, timing: str, hours: float) -> None:
     spec = {"scale": scale, "seed": 0}
     content = {
         "spec": spec,
-        "provenance": {"device": "local", "kind": timing},
+        "provenance": {"device": "local", "kind": timing, "digest": "fedcba9876543210"},
+        "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
         "commit": "0123456789abcdef",
         "machine": {"processor": "A <fast> one"},
         "resumed": 2,
@@ -77,11 +78,13 @@ def test_the_page_needs_nothing_but_itself(parsed: Page):
 def test_it_says_what_was_measured_and_what_was_not(parsed: Page):
     assert "from 2 finished runs: 1 emulated, 1 measured." in parsed.text
     assert "Scales: demo (2). Training and testing together took 0.75 h." in parsed.text
-    assert "108 claims whose runs are not there" in parsed.text
+    assert "110 claims whose runs are not there" in parsed.text
     assert "Machines: A <fast> one." in parsed.text  # escaped, and read back
+    assert "Software: torch 2.13.0, numpy 2.4.6." in parsed.text
     assert "Not made: fig15a_ego, fig15b" in parsed.text
 
 
 def test_each_run_has_its_line_and_each_figure_its_claims(parsed: Page):
-    assert "results/demo/local/split/task/lte/one demo local emulated 0.500 2 512" in parsed.text
+    line = "demo local emulated 0.500 2 512 0123456789ab fedcba987654"
+    assert f"results/demo/local/split/task/lte/one {line}" in parsed.text
     assert parsed.text.count("ElasticTrainer of ResNet50 on CUB-200 reaches 68.0 %") == 2
