@@ -24,9 +24,11 @@ rule all:
     default_target: True
     input:
         expand("figures/{figure}.pdf", figure=FIGURES),
+    localrule: True
 
 
 rule campaign:
     input:
         rules.all.input,
         results_of_campaign,
+    localrule: True

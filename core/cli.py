@@ -111,10 +111,12 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
     def command(args: argparse.Namespace) -> None:
         from core.spec import RunSpec
+        from core.training.run_folder import only_one
 
         spec = RunSpec.load(args.spec)
         run = import_module(f"core.{spec['kind']}.run").run
-        run(spec, args.out)
+        with only_one(args.out):
+            run(spec, args.out)
 
     parser.set_defaults(command=command)
 

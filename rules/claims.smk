@@ -7,6 +7,7 @@ rule claims_config:
         config=temp("results/claims.config.yaml"),
     log:
         "logs/claims.config.log",
+    localrule: True
     params:
         config=one_line(config),
     message:
@@ -26,6 +27,7 @@ rule report:
         ),
     log:
         "logs/report.log",
+    localrule: True
     message:
         "Writing one page of figures, claims and runs."
     shell:
@@ -42,6 +44,7 @@ rule claims:
         md="results/claims.md",
     log:
         "logs/claims.log",
+    localrule: True
     params:
         out=lambda wildcards, output: str(Path(output.csv).with_suffix("")),
     message:

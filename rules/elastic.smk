@@ -7,6 +7,7 @@ rule run_spec:
         spec="results/{scale}/{device}/{framework}/{task}/{run}/spec.yaml",
     log:
         "logs/{scale}/{device}/{framework}/{task}/{run}.spec.log",
+    localrule: True
     params:
         spec=spec_of,
     message:

@@ -7,6 +7,7 @@ rule federated_run_spec:
         spec="results/{scale}/{device}/federated/{context}/{federated_run}/spec.yaml",
     log:
         "logs/{scale}/{device}/federated/{context}/{federated_run}.spec.log",
+    localrule: True
     params:
         spec=spec_of_federated,
     message:

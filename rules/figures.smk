@@ -15,6 +15,7 @@ rule figure:
         csv="figures/{figure}.csv",
     log:
         "logs/figures/{figure}.log",
+    localrule: True
     params:
         entry=figure_entry,
         stand_ins=figure_stand_ins,
@@ -35,3 +36,4 @@ for group in GROUPS:
             group
         input:
             figures_of_group(group),
+        localrule: True

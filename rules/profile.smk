@@ -6,6 +6,7 @@ rule profile_spec:
         spec="results/{scale}/{device}/{framework}/profiles/{task}.spec.yaml",
     log:
         "logs/{scale}/{device}/{framework}/profiles/{task}.spec.log",
+    localrule: True
     params:
         spec=spec_of_profile,
     message:

@@ -7,6 +7,7 @@ rule split_profile_spec:
         spec="results/{scale}/{device}/split/profiles/{split_task}-{side}.spec.yaml",
     log:
         "logs/{scale}/{device}/split/profiles/{split_task}-{side}.spec.log",
+    localrule: True
     params:
         spec=spec_of_split_profile,
     message:
@@ -39,6 +40,7 @@ rule split_run_spec:
         spec="results/{scale}/{device}/split/{split_task}/{context}/{split_run}/spec.yaml",
     log:
         "logs/{scale}/{device}/split/{split_task}/{context}/{split_run}.spec.log",
+    localrule: True
     params:
         spec=spec_of_split,
     message:

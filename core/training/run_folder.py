@@ -1,11 +1,21 @@
 """The folder of a run's results, and what lies beside it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from core.errors import DataError
+from core.files import exclusive
+
+
+@contextmanager
+def only_one(out: Path) -> Iterator[None]:
+    """Hold a run, wherever its folder is mounted: a second process waits, on this machine or
+    another one, and finds it finished or goes on."""
+    with exclusive(out.parent / f".{out.name}.lock"):
+        yield
 
 
 def snapshots(out: Path) -> Path:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from core.data import catalog
 from core.errors import ConfigError, DataError
 from core.models import blocks
-from core.models.blocks import bilstm, chairs, making
+from core.models.blocks import CHAIR_INPUTS, bilstm, chairs, making
 from core.vision import torchvision
 
 BATCH, CLASSES = 32, 10
@@ -51,7 +51,7 @@ def raw(name: str, size: int, batch: int = 2) -> Tensor:
     if blocks.NETWORKS[name].kind == "text":
         return torch.randint(0, bilstm.WORDS, (batch, size), generator=random, dtype=torch.int32)
     if blocks.NETWORKS[name].kind == "chairs":
-        return torch.rand((batch, chairs.INPUTS), generator=random)
+        return torch.rand((batch, CHAIR_INPUTS), generator=random)
     return torch.randint(0, 256, (batch, size, size, 3), generator=random, dtype=torch.uint8)
 
 
@@ -115,7 +115,7 @@ def test_a_style_between_two_numbers_is_a_mixture_of_both() -> None:
     first = blocks.build_block("chairs", 0, CLASSES, 0, size=16)
     assert isinstance(first, chairs.Branches)
     first.style = nn.Sequential(nn.Identity())
-    packed = torch.zeros(3, chairs.INPUTS)
+    packed = torch.zeros(3, CHAIR_INPUTS)
     packed[:, 0] = torch.tensor([2.0, 3.0, 2.25])
     found = first(packed)[:, :CLASSES]
     assert torch.equal(found[2], 0.75 * found[0] + 0.25 * found[1])

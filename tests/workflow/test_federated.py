@@ -66,4 +66,4 @@ def test_another_slowdown_of_a_party_trains_again_what_sends(
     slower.write_text("federated: {parties: {b: {slowdown: 4}}}\n")
     words = ["--dry-run", "--configfile", CONFIG.partition("=")[2], str(slower)]
     planned = jobs_planned(snakemake(TARGETS[1], *words, folder=finished).stdout)
-    assert planned == {"federated_run_spec": 2, "federated_run": 2, "federated_figure": 1}
+    assert planned == {"federated_run_spec": 2, "federated_run": 2, "figure": 1}

@@ -352,7 +352,9 @@ def test_what_is_added_by_an_entry_each_is_planned_without_touching_a_rule(
     assert "Fetching and preparing data set parts in size 96." in said
 
 
-def test_each_device_has_one_slot_in_the_default_profile() -> None:
-    profile = yaml.safe_load((ROOT / "profiles" / "default" / "profile.yaml").read_text())
+@pytest.mark.parametrize(("name", "local"), [("default", 1), ("slurm", 100)])
+def test_each_board_has_one_slot_in_every_profile(name: str, local: int) -> None:
+    profile = yaml.safe_load((ROOT / "profiles" / name / "profile.yaml").read_text())
     devices = settings.read_devices(ROOT / "config" / "devices")
-    assert sorted(profile["resources"]) == [f"slot_{name}=1" for name in sorted(devices)]
+    slots = {device: local if device == "local" else 1 for device in devices}
+    assert sorted(profile["resources"]) == sorted(f"slot_{d}={n}" for d, n in slots.items())

@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from core.training.run_folder import only_one
+
 from .conftest import ROOT, TINY, Call, jobs_planned, snakemake_command
 
 pytestmark = pytest.mark.slow
@@ -22,6 +24,7 @@ PROJECT_PATH = os.environ | {"PYTHONPATH": str(ROOT)}
 TARGET = "figures/fig15a.pdf"
 CONFIG = f"--configfile={TINY}"
 TASK = "results/tiny/local/tensorflow/efficientnet_lite0-elpv"
+LONG = "results/tiny/local/torch/efficientnet_lite0-elpv/elastic-rho0.5-seed0"
 
 
 @pytest.fixture(scope="module")
@@ -165,11 +168,24 @@ def test_the_other_time_axis_only_draws_again(
     assert set(jobs_planned(planned)) == {"figure"}
 
 
+def test_a_run_that_another_machine_has_is_waited_for(finished: Path, tmp_path: Path) -> None:
+    """Another machine of a cluster, which shares the folder and not the lock of the device."""
+    folder = finished / TASK / "full-seed0"
+    command = [sys.executable, "-m", "core", "run", folder / "spec.yaml", "--out", folder]
+    elsewhere = PROJECT_PATH | {"TMPDIR": str(tmp_path)}
+    with only_one(folder):
+        second = subprocess.Popen(command, cwd=finished, env=elsewhere, stderr=subprocess.PIPE)
+        assert second.stderr is not None
+        assert b"waiting for another process that holds" in second.stderr.readline()
+    assert b"is finished already" in second.communicate()[1]
+    assert second.returncode == 0
+
+
 def wait_for_training(folder: Path) -> None:
     """Until the elastic run has written a snapshot inside an epoch."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        if list(folder.glob(f"{TASK}/elastic-rho0.5-seed0.snapshots/step-*")):
+        if list(folder.glob(f"{LONG}.snapshots/step-*")):
             return
         time.sleep(0.05)
     raise AssertionError("training never began")
@@ -179,6 +195,7 @@ def wait_for_training(folder: Path) -> None:
 def long_run(tmp_path: Path) -> Path:
     """A configuration in which the elastic run is long enough to be stopped in an epoch."""
     tiny = yaml.safe_load(TINY.read_text())
+    tiny["framework"] = "torch"  # starts sooner
     tiny["training"] |= {"epochs": 4, "snapshot_minutes": 0.01}
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(tiny))
     return tmp_path / "long.yaml"
@@ -216,7 +233,7 @@ def test_stopped_with_all_its_processes_the_same_command_goes_on(
     ended = snakemake("figures/fig15a_ego.pdf", f"--configfile={long_run}", folder=folder)
     assert ended.returncode == 0, ended.stdout
     assert "going on from a snapshot" in ended.stdout
-    result = json.loads((folder / TASK / "elastic-rho0.5-seed0" / "result.json").read_text())
+    result = json.loads((folder / LONG / "result.json").read_text())
     assert result["resumed"] == 1
 
 
@@ -230,5 +247,5 @@ def test_a_run_whose_snakemake_was_killed_is_waited_for_and_not_trained_twice(
     assert ended.returncode == 0, ended.stdout
     assert "waiting for another process that holds" in ended.stdout
     assert "is finished already" in ended.stdout
-    result = json.loads((folder / TASK / "elastic-rho0.5-seed0" / "result.json").read_text())
+    result = json.loads((folder / LONG / "result.json").read_text())
     assert result["resumed"] == 0

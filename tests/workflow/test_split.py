@@ -80,4 +80,4 @@ def test_a_new_slowdown_measures_no_profile_again(finished: Path, snakemake: Cal
     slower.write_text("split: {edge: {slowdown: 5}}\n")
     words = ["--dry-run", "--configfile", str(TINY), str(slower)]
     planned = jobs_planned(snakemake(TARGETS[0], *words, folder=finished).stdout)
-    assert planned == {"split_run_spec": 3, "split_run": 3, "split_figure": 1}
+    assert planned == {"split_run_spec": 3, "split_run": 3, "figure": 1}
