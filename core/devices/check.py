@@ -4,10 +4,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from core.devices.connection import Connection, LostError
-from core.devices.dispatch import MADE
+from core.devices.connection import Connection
 from core.devices.hosts import Host
-from core.errors import UnreachableError
 
 Lines = Iterator[tuple[str, str]]
 
@@ -24,13 +22,10 @@ _VERSIONS = (
 
 def check(host: Host) -> Lines:
     """What is asked, and the answer, as they come. Raises the CoreError of what is wrong."""
-    try:
-        with Connection(host) as there:
-            yield "address", f"{host.address}, host key known, login accepted"
-            yield from _facts(there.ask("facts"), host)
-            yield from _packages(there, host)
-    except LostError as error:
-        raise UnreachableError(str(error)) from None
+    with Connection(host) as there:
+        yield "address", f"{host.address}, host key known, login accepted"
+        yield from _facts(there.ask("facts"), host)
+        yield from _packages(there, host)
 
 
 def _facts(facts: dict[str, Any], host: Host) -> Lines:
@@ -57,12 +52,7 @@ def _packages(there: Connection, host: Host) -> Lines:
     if host.python:
         yield "packages", ", ".join(there.words(host.python, _VERSIONS.format(names=PACKAGES)))
         return
-    folder = f"{host.folder.rstrip('/')}/checkout/.envs".removeprefix("~/")
-    made = [
-        name
-        for name in ENVIRONMENTS
-        if any(there.size(f"{folder}/{name}/{mark}") is not None for mark in MADE)
-    ]
+    made = [name for name in ENVIRONMENTS if there.has_environment(name)]
     yield "environments", ", ".join(made) or f"none; core devices prepare {host.name} makes them"
 
 

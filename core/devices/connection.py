@@ -34,7 +34,10 @@ Progress = Callable[[int], None]
 BROKEN = (paramiko.SSHException, EOFError, OSError)
 
 
-class LostError(Exception):
+MADE = (".made", "conda-meta")  # of a whole environment: by envs/run, by hand
+
+
+class LostError(UnreachableError):
     """The connection broke; what runs on the board goes on. Try again."""
 
 
@@ -71,16 +74,13 @@ class Connection:
 
     def channel(self, address: tuple[str, int]) -> paramiko.Channel:
         """A connection from there to another host."""
-        transport = self._client.get_transport()
-        assert transport is not None
-        return transport.open_channel("direct-tcpip", address, ("127.0.0.1", 0), timeout=CONNECT_S)
+        here = ("127.0.0.1", 0)
+        return self._transport.open_channel("direct-tcpip", address, here, timeout=CONNECT_S)
 
     @property
     def here(self) -> str:
         """Address of this host, as the board sees it where nothing translates addresses."""
-        transport = self._client.get_transport()
-        assert transport is not None
-        sock = transport.sock
+        sock = self._transport.sock
         assert isinstance(sock, socket.socket)  # not where a host in between stands
         return str(sock.getsockname()[0])
 
@@ -213,14 +213,23 @@ class Connection:
         """Path at which a file of this checksum comes up."""
         return self._absolute(f"{self.host.folder.rstrip('/')}/store/{sha}.part")
 
+    def has_environment(self, name: str) -> bool:
+        """Whether an environment is there, and whole. Raises LostError."""
+        folder = f"{self.host.folder.rstrip('/')}/checkout/.envs/{name}"
+        return any(self.size(self._absolute(f"{folder}/{mark}")) is not None for mark in MADE)
+
+    @property
+    def _transport(self) -> paramiko.Transport:
+        transport = self._client.get_transport()
+        assert transport is not None  # of a client that is connected
+        return transport
+
     @property
     def sftp(self) -> paramiko.SFTPClient:
         """For files; opened at first use."""
         if self._sftp is None:
             with _lost(self.host):
-                transport = self._client.get_transport()
-                assert transport is not None
-                self._sftp = paramiko.SFTPClient.from_transport(transport, WINDOW, PACKET)
+                self._sftp = paramiko.SFTPClient.from_transport(self._transport, WINDOW, PACKET)
                 assert self._sftp is not None
         return self._sftp
 
@@ -236,6 +245,14 @@ class Connection:
                 with _lost(self.host, at):
                     self.sftp.mkdir(at)
             at += "/"
+
+
+def unreachable(host: Host, error: Exception) -> str:
+    """What is said where nothing answers."""
+    return (
+        f"{host.name} ({host.address}) cannot be reached: {error or type(error).__name__}; is it "
+        "switched on and connected?"
+    )
 
 
 def _not_written(host: Host, path: str) -> str:
@@ -296,10 +313,7 @@ def _connect(host: Host, hop: Connection | None) -> paramiko.SSHClient:
             f"public key there (ssh-copy-id -p {host.port} {host.user}@{host.host})"
         ) from None
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise UnreachableError(
-            f"{host.name} ({host.address}) cannot be reached: {error or type(error).__name__}; is "
-            "it switched on and connected?"
-        ) from None
+        raise UnreachableError(unreachable(host, error)) from None
     transport = client.get_transport()
     assert transport is not None
     transport.set_keepalive(KEEPALIVE_S)

@@ -8,10 +8,10 @@ import getpass
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
@@ -34,14 +34,11 @@ from core.training.progress import minutes
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 RESTARTS = 3  # of a job that was killed, or whose board started again
 HEARTBEAT_S = 120.0
 SNAPSHOT_S = 600.0
 CLOCK_S = 86_400.0  # off by more, certificates and dates of results are wrong
 ROOM = 64 << 20  # bytes beside the files
-MADE = (".made", "conda-meta")  # of a whole environment: by envs/run, by hand
 KILLED = 137  # by SIGKILL, which nobody here sends
 LAST = "result.json"  # what says that a folder is whole
 
@@ -69,20 +66,17 @@ def carry(host: Host, job: Job, backoff: Backoff | None = None) -> None:
     BusyError of the board; UnreachableError when it has stayed away for as long as `backoff` says.
     """
     watched = Watched()
-    _trying(host, backoff or Backoff(), lambda there: _carry(there, job, watched), watched)
-
-
-def _trying(host: Host, backoff: Backoff, work: Callable[[Connection], T], watched: Watched) -> T:
-    """Do something on a board, again when the connection is lost."""
+    backoff = backoff or Backoff()
     waits, began = backoff.waits(), time.monotonic()
     while True:
         known = watched.offset
         try:
             with Connection(host) as there:
-                return work(there)
+                _carry(there, job, watched)
+                return
         except SilentError:
             raise
-        except (LostError, UnreachableError) as error:
+        except UnreachableError as error:
             if watched.offset > known:  # it was there in between
                 waits, began = backoff.waits(), time.monotonic()
             wait = next(waits, None)
@@ -117,7 +111,7 @@ def _carry(there: Connection, job: Job, watched: Watched) -> None:
         log.warning("%s: %s was %s", there.host.name, job.title, _WORDS[ended["state"]])
     _check_end(there.host, job, watched, ended["exit_code"])
     if job.out is not None:
-        _fetch(there, job.out, job.out)
+        _fetch(there, job.out)
 
 
 def _counts(state: dict[str, Any], job: Job, watched: Watched) -> bool:
@@ -211,8 +205,7 @@ def _check(host: Host, facts: dict[str, Any], needed: int) -> None:
 
 def _check_environment(there: Connection, job: Job) -> None:
     host = there.host
-    folder = f"{host.folder.rstrip('/')}/checkout/.envs/{job.environment}".removeprefix("~/")
-    if all(there.size(f"{folder}/{mark}") is None for mark in MADE):
+    if not there.has_environment(job.environment):
         raise MissingPackageError(
             f"{host.name} has no environment {job.environment!r}; make it first (core devices "
             f"prepare {host.name} --environment {job.environment}), or name an interpreter that "
@@ -265,8 +258,7 @@ def _follow(there: Connection, job: Job, watched: Watched) -> dict[str, Any]:
             )
         if time.monotonic() - watched.saved > SNAPSHOT_S and job.spec and job.out:
             watched.saved = time.monotonic()
-            snapshots = run_folder.snapshots(job.out)
-            _fetch(there, snapshots, snapshots)
+            _fetch(there, run_folder.snapshots(job.out))
     if state["state"] == "running":
         raise LostError(f"{there.host.name}: the connection ended")
     return state
@@ -303,7 +295,7 @@ def _check_end(host: Host, job: Job, watched: Watched, code: int) -> None:
 # The way back.
 
 
-def _fetch(there: Connection, path: Path, target: Path) -> None:
+def _fetch(there: Connection, path: Path) -> None:
     """Bring back a folder or a file: what says that it is whole comes last, and each file is
     checked before it takes its place."""
     answer = there.ask("files", 600, base=base(), path=str(path))
@@ -311,8 +303,7 @@ def _fetch(there: Connection, path: Path, target: Path) -> None:
     wanted = [each for each in found if _wanted(there.host, path, *each)]
     with _bar(f"from {there.host.name}", sum(size for _, size, _ in wanted)) as bar:
         for name, size, sha in wanted:
-            local = target / Path(name).relative_to(path) if name != str(path) else target
-            _fetch_file(there, f"{answer['folder']}/{name}", local, size, sha, bar)
+            _fetch_file(there, f"{answer['folder']}/{name}", Path(name), size, sha, bar)
 
 
 def _wanted(host: Host, top: Path, name: str, size: int, sha: str) -> bool:

@@ -3,10 +3,10 @@
 import time
 from pathlib import Path
 
-from core.devices.connection import Connection, LostError
+from core.devices.connection import Connection
 from core.devices.hosts import Host, host
 from core.devices.job import name_of
-from core.errors import BusyError, UnreachableError
+from core.errors import BusyError
 from core.spec import RunSpec
 
 
@@ -14,11 +14,8 @@ def stop(out: Path, hosts: Path, patience: float) -> str:
     """Let the run whose results go into `out` save and end; what became of it, in words."""
     spec = RunSpec.load(out / "spec.yaml")
     board = host(spec.device, hosts)
-    try:
-        with Connection(board) as there:
-            state = there.ask("stop", patience + 60, job=name_of(str(out)), patience=patience)
-    except LostError as error:
-        raise UnreachableError(str(error)) from None
+    with Connection(board) as there:
+        state = there.ask("stop", patience + 60, job=name_of(str(out)), patience=patience)
     words = {
         "none": f"{board.name} knows nothing of {out}",
         "ended": f"{out} has ended on {board.name} (exit code {state['exit_code']})",
@@ -28,11 +25,8 @@ def stop(out: Path, hosts: Path, patience: float) -> str:
 
 def clean(board: Host, days: float) -> str:
     """Remove what nothing used for so many days; what was removed, in words. Raises BusyError."""
-    try:
-        with Connection(board) as there:
-            answer = there.ask("clean", 600, days=days)
-    except LostError as error:
-        raise UnreachableError(str(error)) from None
+    with Connection(board) as there:
+        answer = there.ask("clean", 600, days=days)
     if "busy" in answer:
         since = time.strftime("%H:%M on %d %B", time.localtime(answer["busy"].get("since", 0)))
         raise BusyError(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import paramiko
 
-from core.devices.connection import CONNECT_S, Connection, fingerprint
+from core.devices.connection import CONNECT_S, Connection, fingerprint, unreachable
 from core.devices.hosts import Host
 from core.errors import LoginError, UnreachableError
 
@@ -35,10 +35,7 @@ def shown_key(host: Host) -> paramiko.PKey:
         finally:
             transport.close()
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise UnreachableError(
-            f"{host.name} ({host.address}) cannot be reached: {error or type(error).__name__}; is "
-            "it switched on and connected?"
-        ) from None
+        raise UnreachableError(unreachable(host, error)) from None
     finally:
         if hop is not None:
             hop.close()

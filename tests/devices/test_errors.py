@@ -185,7 +185,7 @@ def test_a_file_name_that_leaves_its_folder_is_not_fetched(here: Path, board: Bo
     out = Path("results/run")
     liar = Liar(Connection(board()), [[name, 1, "0" * 64]])
     with pytest.raises(BoardError, match=r"offers a file .* outside results/run"):
-        dispatch._fetch(liar, out, out)
+        dispatch._fetch(liar, out)
     assert not list(here.rglob("outside"))
 
 
@@ -193,7 +193,7 @@ def test_a_file_that_does_not_have_its_checksum_takes_no_place(here: Path, board
     out = Path("results/run")
     liar = Liar(Connection(board()), [["results/run/result.json", 3, "0" * 64]])
     with pytest.raises(BoardError, match=r"result\.json does not have its checksum 0000"):
-        dispatch._fetch(liar, out, out)
+        dispatch._fetch(liar, out)
     assert [p.name for p in here.rglob("*.json")] == []
 
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -356,3 +357,14 @@ def test_no_page_names_the_host_of_a_package_index(page):
 @every_page
 def test_no_page_names_a_place_on_one_machine(page):
     assert re.findall(r"(?<![\w.}])/(?:root|home|work|tmp|Users)/\S*", text(page)) == []
+
+
+def test_pages_become_a_site_without_a_broken_link_that_needs_no_network(tmp_path: Path) -> None:
+    command = ["mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"README"}
+    assert pages <= {path.parent.name for path in tmp_path.rglob("index.html")}
+    fetched = re.compile(r'<(?:script|link rel="stylesheet")[^>]*(?:src|href)="(http[^"]*)')
+    for page in tmp_path.rglob("*.html"):
+        assert fetched.findall(page.read_text()) == [], page
