@@ -23,21 +23,23 @@ SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
 @dataclass
 class Sshd:
-    """A server. Everything of it lies in `folder`."""
+    """A server. Everything of it lies in `folder`. within: words before its command."""
 
     folder: Path
     port: int
+    address: str = "127.0.0.1"
+    within: tuple[str, ...] = ()
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
         """Serve until `stop`."""
-        command = [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        command = [*self.within, SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
         with (self.folder / "sshd.log").open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
         end = time.monotonic() + 20
         while time.monotonic() < end:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex((self.address, self.port)) == 0:
                     return
             time.sleep(0.02)
         raise AssertionError((self.folder / "sshd.log").read_text())
@@ -61,7 +63,7 @@ class Sshd:
     def hosts(self, here: Path, **changes: Any) -> Path:
         """A hosts.yaml of a working directory, whose board lies in a folder of it."""
         entry = {
-            "host": "127.0.0.1",
+            "host": self.address,
             "port": self.port,
             "user": getpass.getuser(),
             "key": str(self.folder / "user_key"),
@@ -90,17 +92,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_sshd(folder: Path) -> Sshd:
+def make_sshd(folder: Path, address: str = "127.0.0.1", within: tuple[str, ...] = ()) -> Sshd:
     if not Path(SSHD).exists():
         raise AssertionError("these tests need an OpenSSH server: sudo .ci/system-packages")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it; a service would make it
-    server = Sshd(folder, free_port())
+    server = Sshd(folder, free_port(), address, within)
     host_key = keygen(folder / "host_key")
     (folder / "authorized_keys").write_text(keygen(folder / "user_key"))
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {host_key}")
+    (folder / "known_hosts").write_text(f"[{address}]:{server.port} {host_key}")
     (folder / "sshd_config").write_text(
-        f"ListenAddress 127.0.0.1:{server.port}\n"
+        f"ListenAddress {address}:{server.port}\n"
         f"HostKey {folder}/host_key\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\n"
         f"PidFile {folder}/pid\n"

@@ -298,8 +298,7 @@ def test_waits_grow_and_end_with_patience():
     assert waits == [1, 2, 4, 5, 2]
 
 
-def test_a_silent_connection_is_given_up(board: Boards, monkeypatch):
-    monkeypatch.setattr(connection, "SILENCE_S", 0.5)
+def test_a_silent_connection_is_given_up(board: Boards):
     with (
         Connection(board()) as there,
         pytest.raises(connection.LostError, match="has stopped answering"),
