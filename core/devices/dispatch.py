@@ -31,6 +31,7 @@ from core.errors import (
 from core.files import digest, replacing
 from core.training import run_folder
 from core.training.progress import minutes
+from core.training.snapshot import KEPT
 
 log = logging.getLogger(__name__)
 
@@ -258,7 +259,7 @@ def _follow(there: Connection, job: Job, watched: Watched) -> dict[str, Any]:
             )
         if time.monotonic() - watched.saved > SNAPSHOT_S and job.spec and job.out:
             watched.saved = time.monotonic()
-            _fetch(there, run_folder.snapshots(job.out))
+            _fetch_snapshots(there, run_folder.snapshots(job.out))
     if state["state"] == "running":
         raise LostError(f"{there.host.name}: the connection ended")
     return state
@@ -304,6 +305,14 @@ def _fetch(there: Connection, path: Path) -> None:
     with _bar(f"from {there.host.name}", sum(size for _, size, _ in wanted)) as bar:
         for name, size, sha in wanted:
             _fetch_file(there, f"{answer['folder']}/{name}", Path(name), size, sha, bar)
+
+
+def _fetch_snapshots(there: Connection, path: Path) -> None:
+    """Bring back the snapshots that are there now; as on the board, the newest ones stay."""
+    _fetch(there, path)
+    for folder in {file.parent for file in path.rglob("step-*.safetensors")}:
+        for old in sorted(folder.glob("step-*.safetensors"))[:-KEPT]:
+            old.unlink()
 
 
 def _wanted(host: Host, top: Path, name: str, size: int, sha: str) -> bool:

@@ -197,6 +197,16 @@ def test_a_file_that_does_not_have_its_checksum_takes_no_place(here: Path, board
     assert [p.name for p in here.rglob("*.json")] == []
 
 
+def test_of_snapshots_that_came_at_intervals_the_newest_stay(here: Path, board: Boards):
+    folder = Path("results/run.snapshots")
+    folder.mkdir(parents=True)
+    names = [f"step-{step:09}-{'0' * 32}.safetensors" for step in (8, 2, 10, 9)]
+    for name in names:
+        (folder / name).write_bytes(b"x")
+    dispatch._fetch_snapshots(Liar(Connection(board()), []), folder)
+    assert sorted(p.name[5:14] for p in folder.iterdir()) == ["000000009", "000000010"]
+
+
 def test_check_says_what_a_board_is_and_what_is_missing(board: Boards):
     found = dict(check(board()))
     assert found["address"].endswith("host key known, login accepted")
