@@ -1,7 +1,7 @@
 """The claims as data: reading config/claims.yaml, and which runs each is about."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ from core.declared import Config, Key, with_seed
 from core.errors import ConfigError
 from core.figures.results import Run
 from core.planning.configuration import BOOK, DEVICES
+from core.spec import KINDS
 from core.split.config import NO_CONTEXT, SplitKey
 
 
 @dataclass(frozen=True)
 class Metric:
-    """of: a finished run and the claim, to a number. time: it depends on the device."""
+    """of: a finished run and the claim, to a number. kinds: of runs that have it. time: it depends
+    on the device."""
 
     title: str
     of: Callable[[Any, Mapping[str, Any]], float]
+    kinds: Collection[str] = tuple(KINDS)
     time: bool = False
 
 
@@ -41,14 +44,19 @@ def _cost(section: str, key: str, unit: float) -> Callable[[Any, Mapping[str, An
     return of
 
 
+_TRAINED = ("elastic", "split")  # to an accuracy
+
 METRICS = {
-    "best_accuracy": Metric("best test accuracy (%)", lambda run, _: run.best_accuracy),
-    "hours": Metric("hours without testing", lambda run, _: run.hours(testing=False)[-1], True),
-    "hours_to": Metric("hours to an accuracy", _hours_to, True),
-    "teraflops": Metric("teraflops", lambda run, _: run.teraflops.sum()),
-    "memory_gib": Metric("peak memory (GiB)", _cost("memory", "peak_mib", 1024), True),
-    "joules": Metric("energy (J)", _cost("energy", "joules", 1), True),
-    "step_s": Metric("seconds per step", lambda run, _: run.steady().median, True),
+    "best_accuracy": Metric("best test accuracy (%)", lambda run, _: run.best_accuracy, _TRAINED),
+    "best_auc": Metric("best test AUC", lambda run, _: max(run.auc), ("federated",)),
+    "hours": Metric(
+        "hours without testing", lambda run, _: run.hours(testing=False)[-1], time=True
+    ),
+    "hours_to": Metric("hours to an accuracy", _hours_to, ("elastic",), time=True),
+    "teraflops": Metric("teraflops", lambda run, _: run.teraflops.sum(), ("elastic",)),
+    "memory_gib": Metric("peak memory (GiB)", _cost("memory", "peak_mib", 1024), _TRAINED, True),
+    "joules": Metric("energy (J)", _cost("energy", "joules", 1), _TRAINED, True),
+    "step_s": Metric("seconds per step", lambda run, _: run.steady().median, ("split",), True),
 }
 
 
@@ -121,6 +129,11 @@ def _claim(config: Config, name: str, entry: Mapping[str, Any], where: str) -> C
         return found
 
     run, over = select("run"), select("over") if "over" in entry else None
+    for kind in {each.spec(config["seed"])["kind"] for each in (*run, *(over or ()))}:
+        if kind not in METRICS[entry["metric"]].kinds:
+            raise ConfigError(
+                f"{where}.metric = {entry['metric']!r}: no run of kind {kind} has that"
+            )
     if "figure" in entry:
         targets = [f"figures/{entry['figure']}.pdf"]
     else:
@@ -133,7 +146,8 @@ def _of_figure(config: Config, entry: Mapping[str, Any], where: str) -> Iterator
     if name not in known:
         every = schema.suggestion(name, [*known])
         raise ConfigError(f"{where}.figure = {name!r}: there is no such figure ({every})")
-    yield from (Asked(config, key) for key in known[name].runs)
+    # Of several seeds in a figure the first one stands for all: `folders` finds the others.
+    yield from (Asked(config, key) for key in known[name].runs if key.seed == config["seed"])
 
 
 def _of_tasks(config: Config, entry: Mapping[str, Any], where: str) -> Iterator[Asked]:

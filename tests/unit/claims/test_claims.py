@@ -269,6 +269,25 @@ def test_hours_of_another_board_are_not_comparable_and_their_ratio_is(ran):
     assert found["why"] == "hours of jetson_tx2, published of raspberry_pi_4b"
 
 
+def test_a_metric_that_such_runs_do_not_have_is_named(tmp_path):
+    book = yaml.safe_load(BOOK.read_text())
+    book = {"din_auc": book["din_auc"] | {"metric": "step_s"}}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(book))
+    with pytest.raises(ConfigError, match=r"din_auc\.metric = 'step_s': no run of kind federated"):
+        read_book(shipped(PAPER), tmp_path / "claims.yaml")
+
+
+def test_a_figure_of_several_seeds_is_one_run_of_which_all_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    claim = next(c for c in read_book(shipped(PAPER)) if c.name == "din_auc")
+    (asked,) = claim.run
+    for seed in (0, 2):
+        folder = asked.folder.with_name(f"compressed-seed{seed}")
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("{}")
+    assert [path.name for path in asked.folders()] == ["compressed-seed0", "compressed-seed2"]
+
+
 def test_what_was_not_run_says_so_and_the_table_holds_every_claim(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = rows(read_book(shipped(PAPER, words=("device=published",))))
