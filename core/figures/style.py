@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
 
 from core.elastic.schemes import SCHEMES, Look
 from core.errors import ConfigError
@@ -340,7 +341,18 @@ def _wrapped(text: str, points: float, width: float, separator: str) -> str:
 
 def save(figure: Figure, out_pdf: Path) -> None:
     """Write the PDF and a PNG beside it. Without a date in them, equal figures are equal bytes."""
+    _settle(figure)
     with replacing(out_pdf) as path:
         figure.savefig(path, format="pdf", metadata={"CreationDate": None})
     with replacing(out_pdf.with_suffix(".png")) as path:
         figure.savefig(path, format="png", dpi=PNG_DPI)
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out for good. The last binary digit of what the solver says depends on
+    addresses in memory, and may move a line by a pixel."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        bounds = (round(each, 9) for each in axes.get_position(original=True).bounds)
+        axes.set_position(Bbox.from_bounds(*bounds), which="original")

@@ -162,12 +162,7 @@ def test_every_kind_is_drawn_and_gives_the_same_bytes_again(kind: str, tmp_path:
         draw("figure", entry, order, {}, {"testing": "exclude"}, out)
     for suffix in (".pdf", ".png", ".csv"):
         one, two = ((tmp_path / side / f"figure{suffix}").read_bytes() for side in "ab")
-        if kind != "split_trace" or suffix == ".csv":
-            assert one == two, suffix
-    # Its layout differs now and then by parts of a pixel, why is not known: the pictures are close.
-    one, two = (np.asarray(Image.open(tmp_path / s / "figure.png").convert("L")) for s in "ab")
-    assert one.shape == two.shape
-    assert np.abs(one.astype(float) - two).mean() < 3  # of 255
+        assert one == two, suffix
     assert b"/FontFile2" in out.read_bytes()
     with Image.open(out.with_suffix(".png")) as image:
         assert image.width in (700, 1400)  # one column or two at 200 dots per inch
