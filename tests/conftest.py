@@ -5,7 +5,9 @@ Threads that wait do not spin, as in `core.training.threads`, which must be said
 is imported: tests beside other work would take several times as long.
 """
 
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,16 @@ threads.export(threads.resolve({"intra_op": 0, "inter_op": 0}))
 
 SIZE, BATCH = 32, 8
 FRAMEWORK = installed()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """What a test does to the logger, as every verb does, ends with it."""
+    logger = logging.getLogger("core")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

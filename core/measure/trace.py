@@ -82,9 +82,10 @@ class Trace:
 
     def append(self, row: Row) -> None:
         """Raises StorageError; the row is kept in memory then."""
+        row = _as_written(row)
         self.rows.append(row)
         if len(self.rows) > self._limit:
-            self.rows = thinned(self.rows, self._most)
+            self.rows = [_as_written(each) for each in thinned(self.rows, self._most)]
             # Events stay, and might be many.
             self._limit = max(self._most, len(self.rows) + self._most // 2)
             self._rewrite()
@@ -120,6 +121,13 @@ def _line(row: Row) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerow(_cell(row, name) for name in COLUMNS)
     return out.getvalue()
+
+
+def _as_written(row: Row) -> Row:
+    """With the digits of the file, so that a run that reads it back has the same numbers."""
+    known = {name: getattr(row, name) for name in _DIGITS}
+    digits = {n: round(float(v), _DIGITS[n]) for n, v in known.items() if v is not None}
+    return replace(row, **digits)  # type: ignore[arg-type]
 
 
 def _cell(row: Row, name: str) -> object:

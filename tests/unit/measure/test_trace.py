@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.errors import DataError
@@ -36,6 +37,17 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     kept = filled(tmp_path / "trace.csv", *rows)
     assert load(kept.path) == rows
     assert Trace(kept.path).rows == rows
+
+
+@pytest.mark.parametrize("most", [1000, 8])
+def test_in_memory_are_the_digits_of_the_file(tmp_path: Path, most: int) -> None:
+    """A run that comes back from its snapshot reads them, and reports the same numbers."""
+    drawn = np.random.default_rng(0).uniform(0, 100, (40, 3))
+    rows = [
+        sample(i / 3, peak_mib=mib, mhz=mhz, celsius=c) for i, (mib, mhz, c) in enumerate(drawn)
+    ]
+    kept = filled(tmp_path / "trace.csv", *rows, most=most)
+    assert load(kept.path) == kept.rows
 
 
 def test_a_line_that_a_killed_process_left_half_written_is_dropped(tmp_path: Path) -> None:
