@@ -150,8 +150,16 @@ def same_as(unbroken: Callable[[RunSpec], Path]) -> Callable[[RunSpec, Path], No
     return check
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
-@pytest.mark.parametrize("side", ["edge", "cloud", "link"])
+@pytest.mark.parametrize(
+    ("side", "number"),
+    [
+        ("edge", signal.SIGTERM),
+        ("edge", signal.SIGKILL),
+        ("cloud", signal.SIGKILL),
+        ("link", signal.SIGKILL),
+    ],
+    ids=["edge-term", "edge-kill", "cloud-kill", "link-kill"],
+)
 def test_a_run_goes_on_whatever_dies(
     side: str, number: int, spec: RunSpec, tmp_path: Path, same_as: Callable[[RunSpec, Path], None]
 ) -> None:
