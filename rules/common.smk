@@ -59,6 +59,7 @@ wildcard_constraints:
 
 
 onstart:
+    without_default_limit(workflow)
     # `published` names a board for each figure; a job whose board is nowhere says so.
     if config["device"] not in ("local", "published", *BOARDS):
         raise WorkflowError(
@@ -86,6 +87,16 @@ onstart:
                 f"federated: {name} is on device {side['device']!r}: all sides run here yet. On "
                 "several machines, start each by hand: docs/federated.md; for the plan, add `-n`."
             )
+
+
+def without_default_limit(workflow):
+    """Take away Snakemake's default limit of jobs per second, which no workflow of trainings comes
+    near; one that somebody sets stays. With it, Snakemake looks for jobs again a second after each
+    look that found some to wait for, and starts a solver each time: with every job that has
+    finished once more a second, which takes half a core in the end."""
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 def one_line(content):
