@@ -1,7 +1,7 @@
 # Everything runs in the environments that envs/run makes; nothing else has to be installed.
 # Programs that look at the code run in main, which has the tools for it.
 .DEFAULT_GOAL := help
-.PHONY: help envs env-main env-tensorflow demo test test-quick lint format docs proto bench clean distclean
+.PHONY: help envs env-main env-tensorflow demo test test-quick lint format docs pages proto bench clean distclean
 
 MAIN := envs/run main
 TENSORFLOW := envs/run tensorflow
@@ -45,6 +45,9 @@ format: ## put the code into its format
 
 docs: ## the pages of docs/ as a site, in build/site
 	$(MAIN) env NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+pages: ## docs/commands.md from the program, and the README's pictures from figures/
+	@$(MAIN) python -m core pages
 
 proto: ## make the code of the wire's headers again, after a change of core/split/wire.proto
 	$(MAIN) python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. core/split/wire.proto

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from core import __version__
+from core.arguments import Parser, examples
 from core.errors import CoreError, MissingPackageError, exit_codes
 
 Command = Callable[[argparse.Namespace], None]
@@ -38,13 +39,20 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m core",
-        description="Training at the edge. Snakemake calls these verbs; they work by hand too.",
+        description=(
+            "Training at the edge. Snakemake calls these verbs; they work by hand too. VERB --help "
+            "has the arguments of each and examples; docs/commands.md has all of them on one page."
+        ),
         epilog=_exit_code_table(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"core {__version__}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"core {__version__}",
+        help="print the version and end",
+    )
     parser.add_argument("--log", type=Path, help="file that gets a copy of every message")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _fetch(verbs.add_parser("fetch", help="fetch and prepare a data set, or pretrained weights"))
@@ -61,21 +69,33 @@ def _parser() -> argparse.ArgumentParser:
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
     _measure(verbs.add_parser("measure", help="the power and other sensors of this machine"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
+    _pages(verbs.add_parser("pages", help="make docs/commands.md and the README's pictures again"))
     return parser
 
 
 def _fetch(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Fetch a data set or pretrained weights by its name in the catalog. Broken downloads go "
-        "on, finished ones are checked, and nothing is done twice."
+        "Fetch a data set or pretrained weights by its name in the catalog "
+        "(core/data/catalog.yaml), and prepare it: images in one size, texts as rows of tokens. "
+        "Broken downloads go on, finished ones are checked, and nothing is done twice."
     )
     parser.add_argument("name", help="entry of the catalog, such as elpv or resnet50")
     parser.add_argument("--out", type=Path, required=True, help="folder for the prepared files")
     parser.add_argument(
-        "--size", type=int, help="side of images in pixels, words of texts, or movies"
+        "--size",
+        type=int,
+        help="side of images in pixels, words of texts, or movies; 8 to 1024, none for weights",
     )
     parser.add_argument(
-        "--downloads", type=Path, default=Path("results/downloads"), help="folder for archives"
+        "--downloads",
+        type=Path,
+        default=Path("results/downloads"),
+        help="folder for archives; one that lies there already is not fetched",
+    )
+    examples(
+        parser,
+        "envs/run main python -m core fetch elpv --size 64 --out results/data/elpv-64",
+        "envs/run main python -m core fetch resnet50 --out results/weights/resnet50",
     )
 
     def command(args: argparse.Namespace) -> None:
@@ -87,10 +107,18 @@ def _fetch(parser: argparse.ArgumentParser) -> None:
 
 
 def _profile(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Measure the timing profile of a run's model on this device."
+    parser.description = (
+        "Measure the timing profile of a run's model on this device: for each tensor what its "
+        "gradient and its update take, by which ElasticTrainer selects. The machine should be "
+        "quiet: parts that do not add up to the whole step are measured up to three times."
+    )
     parser.add_argument("spec", type=Path, help="run spec that names model, data and device")
     parser.add_argument("--out", type=Path, required=True, help="profile to write (JSON)")
     parser.add_argument("--repeats", type=int, default=15, help="measured steps per timing")
+    examples(
+        parser,
+        "envs/run tensorflow python -m core profile RUN_FOLDER/spec.yaml --out profile.json",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.elastic.run import profile
@@ -103,11 +131,14 @@ def _profile(parser: argparse.ArgumentParser) -> None:
 
 def _run(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Train one run. Stop it in any way; the same command goes on from the last snapshot, "
-        "which lies beside the folder of the run."
+        "Train one run: of ElasticTrainer and its baselines, of split or of federated training, "
+        "as its spec says, which Snakemake writes into the run's folder. Stop it in any way; the "
+        "same command goes on from the last snapshot, which lies beside the folder. A "
+        "finished run is not trained again."
     )
     parser.add_argument("spec", type=Path, help="run spec (YAML)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run's results")
+    examples(parser, "envs/run tensorflow python -m core run RUN_FOLDER/spec.yaml --out RUN_FOLDER")
 
     def command(args: argparse.Namespace) -> None:
         from core.spec import RunSpec
@@ -124,22 +155,41 @@ def _run(parser: argparse.ArgumentParser) -> None:
 def _split(parser: argparse.ArgumentParser) -> None:
     from core.split import cli
 
-    parser.description = "One side of a run of split training by hand, and what belongs to it."
+    parser.description = (
+        "One side of a run of split training by hand, and what belongs to it (docs/split.md). "
+        "`run` starts both sides on this machine."
+    )
     cli.add_arguments(parser)
 
 
 def _federated(parser: argparse.ArgumentParser) -> None:
     from core.federated import cli
 
-    parser.description = "One side of a run of vertical federated training, and what belongs to it."
+    parser.description = (
+        "One side of a run of vertical federated training by hand, and what belongs to it "
+        "(docs/federated.md). `run` starts all sides on this machine."
+    )
     cli.add_arguments(parser)
 
 
 def _devices(parser: argparse.ArgumentParser) -> None:
     from core.devices import cli
 
-    parser.description = "Boards over SSH. Where they are is in config/hosts.yaml."
+    parser.description = (
+        "Boards over SSH (docs/devices.md): where they are is in config/hosts.yaml. Snakemake "
+        "does the same as `devices run` for every run that the configuration gives to a board."
+    )
     cli.add_arguments(parser)
+    examples(
+        parser,
+        "envs/run main python -m core devices trust jetson_tx2",
+        "envs/run main python -m core devices check",
+        "envs/run main python -m core devices prepare jetson_tx2 --environment tensorflow",
+        "envs/run main python -m core devices run jetson_tx2 --environment tensorflow "
+        "-- run RUN_FOLDER/spec.yaml --out RUN_FOLDER",
+        "envs/run main python -m core devices stop RUN_FOLDER",
+        "envs/run main python -m core devices clean jetson_tx2 --days 30",
+    )
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +201,13 @@ def _plan(parser: argparse.ArgumentParser) -> None:
         "the paper. Nothing is run."
     )
     cli.add_arguments(parser)
+    examples(
+        parser,
+        "envs/run main python -m core plan fig15a fig19",
+        "envs/run main python -m core plan --all "
+        "--configfile config/paper.yaml --config device=published",
+        "envs/run main python -m core plan --check",
+    )
     parser.set_defaults(command=cli.main)
 
 
@@ -162,6 +219,12 @@ def _claims(parser: argparse.ArgumentParser) -> None:
         "verdict. Reads what is there; nothing is run."
     )
     cli.add_arguments(parser)
+    examples(
+        parser,
+        "envs/run main python -m core claims",
+        "envs/run main python -m core claims --appendix appendix.md "
+        "--configfile config/paper.yaml --config device=published",
+    )
     parser.set_defaults(command=cli.main)
 
 
@@ -173,6 +236,10 @@ def _report(parser: argparse.ArgumentParser) -> None:
         "came from: one HTML file that needs no network. Reads what is there; nothing is run."
     )
     cli.add_arguments(parser)
+    examples(
+        parser,
+        "envs/run main python -m core report --out report.html",
+    )
     parser.set_defaults(command=cli.command)
 
 
@@ -184,6 +251,12 @@ def _bundle(parser: argparse.ArgumentParser) -> None:
         "(RO-Crate) from which figures, claims and report can be made elsewhere without training."
     )
     cli.add_bundle_arguments(parser)
+    examples(
+        parser,
+        "envs/run main python -m core bundle --out campaign.tar.gz",
+        "envs/run main python -m core bundle --out campaign.tar.gz --no-logs "
+        "--configfile config/paper.yaml",
+    )
     parser.set_defaults(command=cli.bundle)
 
 
@@ -194,14 +267,28 @@ def _verify(parser: argparse.ArgumentParser) -> None:
         "Check every file of a bundle, and that results are of the specs they name."
     )
     cli.add_verify_arguments(parser)
+    examples(
+        parser,
+        "envs/run main python -m core verify campaign.tar.gz --into there",
+    )
     parser.set_defaults(command=cli.verify)
 
 
 def _figure(parser: argparse.ArgumentParser) -> None:
     from core.figures import cli
 
-    parser.description = "Draw a figure as PDF and PNG, with the data behind it as CSV."
+    parser.description = (
+        "Draw a figure as PDF and PNG, with the data behind it as CSV, from finished runs of one "
+        "scale and device. Entry and stand-ins are written as in the configuration; Snakemake "
+        "does that by itself."
+    )
     cli.add_arguments(parser)
+    examples(
+        parser,
+        "envs/run main python -m core figure --name mine --out mine.pdf --entry "
+        """'{"kind": "curves", "y": ["test_loss"], "dataset": ["elpv"], "model": """
+        """["efficientnet_lite0"], "device": "local", "schemes": ["full"]}' RUN_FOLDER""",
+    )
     parser.set_defaults(command=cli.main)
 
 
@@ -215,9 +302,34 @@ def _measure(parser: argparse.ArgumentParser) -> None:
 def _bench(parser: argparse.ArgumentParser) -> None:
     from core.bench import cli
 
-    parser.description = "Run a benchmark. `--list` prints each name with its environment."
+    parser.description = (
+        "Run a benchmark and print its numbers, their limits and which of them were exceeded. "
+        "docs/figures.md says what each shows. Some take minutes and want a quiet machine. "
+        "`make bench` runs all."
+    )
     cli.add_arguments(parser)
+    examples(
+        parser,
+        "envs/run main python -m core bench --list",
+        "envs/run main python -m core bench selector --out selector.json",
+    )
     parser.set_defaults(command=cli.main)
+
+
+def _pages(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write docs/commands.md of this checkout from the parsers, and the README's pictures "
+        "in docs/images from figures/, small enough for git. A figure that was not drawn is named "
+        "with the command that makes it, and its picture stays as it is. `make pages` calls this."
+    )
+    examples(parser, "envs/run main python -m core pages")
+
+    def command(args: argparse.Namespace) -> None:
+        from core.pages.cli import write
+
+        write(_parser())
+
+    parser.set_defaults(command=command)
 
 
 def _set_up_logging(file: Path | None) -> None:

@@ -16,7 +16,9 @@ from core.results import commit
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's arguments."""
     parser.add_argument("name", nargs="?", help=f"one of {', '.join(BENCHMARKS)}")
-    parser.add_argument("--list", action="store_true", help="print every name and environment")
+    parser.add_argument(
+        "--list", action="store_true", help="print every name with its environment, one a line"
+    )
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
 
 

@@ -17,7 +17,7 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="FILE", help="archive to write (.tar.gz)")
     configuration.add_arguments(parser)
     add("--no-logs", action="store_true", help="leave logs out; they name machines and paths")
-    add("--licence", default=LICENCE, metavar="URL", help="of the results (that of this project)")
+    add("--licence", default=LICENCE, metavar="URL", help="licence of the results")
 
 
 def bundle(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's arguments."""
     add = parser.add_argument
-    add("--book", type=Path, default=configuration.BOOK, help="claims (config/claims.yaml)")
+    add("--book", type=Path, default=configuration.BOOK, help="file of claims")
     configuration.add_arguments(parser)
     add("--out", type=Path, help="write OUT.csv, OUT.json and OUT.md instead of printing")
     add(

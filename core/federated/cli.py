@@ -4,6 +4,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from core.arguments import examples
+
 log = logging.getLogger(__name__)
 
 
@@ -23,8 +25,18 @@ def _server(parser: argparse.ArgumentParser) -> None:
         "sides."
     )
     _every_side(parser)
-    parser.add_argument("--listen", default="0.0.0.0:50051", metavar="HOST:PORT", help="where")
+    parser.add_argument(
+        "--listen",
+        default="0.0.0.0:50051",
+        metavar="HOST:PORT",
+        help="where to wait for the parties",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run's results")
+    examples(
+        parser,
+        "envs/run main python -m core federated server spec.yaml --data silos/server "
+        "--certificates certificates --listen 0.0.0.0:50051 --out run",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.federated.run import run_server
@@ -46,6 +58,11 @@ def _party(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--snapshots", type=Path, required=True, help="folder of its snapshots")
     parser.add_argument("--server", required=True, metavar="HOST:PORT", help="where the server is")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    examples(
+        parser,
+        "envs/run main python -m core federated party spec.yaml --name a --data silos/a "
+        "--certificates certificates --snapshots snapshots --server server.example.org:50051",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.federated.run import run_party
@@ -73,7 +90,7 @@ def _every_side(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=600.0,
         metavar="SECONDS",
-        help="how long another side may stay away (default: %(default)s)",
+        help="how long another side may stay away before this one ends",
     )
 
 
@@ -84,6 +101,10 @@ def _divide(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("spec", type=Path, help="run spec (YAML)")
     parser.add_argument("--out", type=Path, required=True, help="where to make the folders")
+    examples(
+        parser,
+        "envs/run main python -m core federated divide spec.yaml --out silos",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.data.histories import open_histories
@@ -106,7 +127,12 @@ def _certificates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", type=Path, help="run spec (YAML), which names the parties")
     parser.add_argument("folder", type=Path, help="where to write them")
     parser.add_argument("--host", action="append", default=[], help="name or address of the server")
-    parser.add_argument("--days", type=int, default=30, help="how long they hold")
+    parser.add_argument("--days", type=int, default=30, help="days for which they hold")
+    examples(
+        parser,
+        "envs/run main python -m core federated certificates spec.yaml certificates "
+        "--host server.example.org",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.federated.run import make_certificates

@@ -4,6 +4,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from core.arguments import examples
+
 log = logging.getLogger(__name__)
 
 
@@ -16,6 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _sensors(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the sensors of this machine, and why one cannot be used."
+    examples(
+        parser,
+        "envs/run main python -m core measure sensors",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.measure import sensors
@@ -33,6 +39,10 @@ def _attach(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("file", type=Path, help="CSV file of the meter")
     parser.add_argument("--idle", type=float, metavar="WATTS", help="power of the idle device")
+    examples(
+        parser,
+        "envs/run main python -m core measure attach RUN_FOLDER meter.csv --idle 2.6",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.measure.attach import attach

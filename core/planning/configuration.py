@@ -22,8 +22,22 @@ BOOK = PROJECT / "config/claims.yaml"  # of claims
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--configfile and --config, as Snakemake has them; `read` takes them."""
     add = parser.add_argument
-    add("--configfile", nargs="+", action="extend", default=[], type=Path, help="as of Snakemake")
-    add("--config", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="likewise")
+    add(
+        "--configfile",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        help="files of settings over config/config.yaml, as Snakemake takes them",
+    )
+    add(
+        "--config",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings over all files, likewise",
+    )
 
 
 def read(files: Sequence[Path], words: Sequence[str]) -> Config:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from core.arguments import examples
 from core.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,15 @@ def _cloud(parser: argparse.ArgumentParser) -> None:
         help="folder of the run's results, in the place of --snapshots, for a network whose first "
         "blocks are in the cloud",
     )
-    parser.add_argument("--listen", default="0.0.0.0:50051", metavar="HOST:PORT", help="where")
+    parser.add_argument(
+        "--listen", default="0.0.0.0:50051", metavar="HOST:PORT", help="where to wait for it"
+    )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    examples(
+        parser,
+        "envs/run main python -m core split cloud spec.yaml "
+        "--certificates certificates --snapshots cloud-snapshots --listen 0.0.0.0:50051",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.spec import RunSpec
@@ -66,6 +74,11 @@ def _edge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cloud", required=True, metavar="HOST:PORT", help="where the cloud is")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run's results")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    examples(
+        parser,
+        "envs/run main python -m core split edge spec.yaml "
+        "--certificates certificates --cloud cloud.example.org:50051 --out run",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.spec import RunSpec
@@ -87,7 +100,7 @@ def _both_sides(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=600.0,
         metavar="SECONDS",
-        help="how long the other side may stay away (default: %(default)s)",
+        help="how long the other side may stay away before this one ends",
     )
 
 
@@ -98,7 +111,11 @@ def _certificates(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("folder", type=Path, help="where to write them")
     parser.add_argument("--host", action="append", default=[], help="name or address of the cloud")
-    parser.add_argument("--days", type=int, default=30, help="how long they hold")
+    parser.add_argument("--days", type=int, default=30, help="days for which they hold")
+    examples(
+        parser,
+        "envs/run main python -m core split certificates certificates --host cloud.example.org",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.split.certificates import make
@@ -115,6 +132,10 @@ def _profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--side", choices=("edge", "cloud"), required=True, help="whose device")
     parser.add_argument("--out", type=Path, required=True, help="profile to write (JSON)")
     parser.add_argument("--repeats", type=int, default=5, help="measured steps")
+    examples(
+        parser,
+        "envs/run main python -m core split profile spec.yaml --side edge --out edge.json",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.spec import RunSpec
@@ -134,10 +155,18 @@ def _link(parser: argparse.ArgumentParser) -> None:
         "context would. `--self-test` reports the rates that were asked and those given."
     )
     parser.add_argument("context", type=Path, help="file of config/contexts")
-    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="where")
+    parser.add_argument(
+        "--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="where to wait for the edge"
+    )
     parser.add_argument("--to", metavar="HOST:PORT", help="where the cloud is")
     parser.add_argument("--report", type=Path, help="JSON to write at the end")
     parser.add_argument("--self-test", action="store_true", help="measure the emulation and end")
+    examples(
+        parser,
+        "envs/run main python -m core split link config/contexts/wifi.yaml --self-test",
+        "envs/run main python -m core split link config/contexts/wifi.yaml "
+        "--listen 127.0.0.1:50052 --to cloud.example.org:50051 --report link.json",
+    )
 
     def command(args: argparse.Namespace) -> None:
         from core.split.contexts import load

@@ -1,0 +1,28 @@
+"""The verb `pages`."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from core import PROJECT
+from core.files import write_text
+
+log = logging.getLogger(__name__)
+
+
+def write(parser: argparse.ArgumentParser, root: Path = PROJECT) -> None:
+    """Write what is made of the pages of a checkout. parser: of all verbs."""
+    from core.pages import commands, pictures  # late, as with all verbs
+
+    write_text(root / "docs/commands.md", commands.page(parser))
+    log.info("docs/commands.md: written")
+    for name in pictures.shown((root / "README.md").read_text(encoding="utf-8")):
+        picture = f"{pictures.FOLDER}/{name}.png"
+        if pictures.remake(root, name):
+            log.info("%s: made from figures/%s.png", picture, name)
+        else:
+            log.warning(
+                "%s: left as it is, since figures/%s.png is missing; "
+                "`snakemake figures/%s.pdf --cores 1` makes it",
+                picture, name, name,
+            )  # fmt: skip
