@@ -46,7 +46,7 @@ format: ## put the code into its format
 docs: ## the pages of docs/ as a site, in build/site
 	$(MAIN) env NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
-pages: ## docs/commands.md from the program, and the README's pictures from figures/
+pages: ## docs/commands.md, docs/expected.md, and the README's pictures from figures/
 	@$(MAIN) python -m core pages
 
 proto: ## make the code of the wire's headers again, after a change of core/split/wire.proto

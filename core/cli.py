@@ -69,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     _figure(verbs.add_parser("figure", help="draw one figure from results"))
     _measure(verbs.add_parser("measure", help="the power and other sensors of this machine"))
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
-    _pages(verbs.add_parser("pages", help="make docs/commands.md and the README's pictures again"))
+    _pages(
+        verbs.add_parser(
+            "pages", help="make the made pages of docs/ and the README's pictures again"
+        )
+    )
     return parser
 
 
@@ -318,9 +322,10 @@ def _bench(parser: argparse.ArgumentParser) -> None:
 
 def _pages(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Write docs/commands.md of this checkout from the parsers, and the README's pictures "
-        "in docs/images from figures/, small enough for git. A figure that was not drawn is named "
-        "with the command that makes it, and its picture stays as it is. `make pages` calls this."
+        "Write docs/commands.md of this checkout from the parsers, docs/expected.md from "
+        "configuration and claims, and the README's pictures in docs/images from figures/, small "
+        "enough for git. A figure that was not drawn is named with the command that makes it, and "
+        "its picture stays as it is. `make pages` calls this."
     )
     examples(parser, "envs/run main python -m core pages")
 

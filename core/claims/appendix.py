@@ -22,7 +22,7 @@ def appendix(config: Config, claims: Sequence[Claim], options: Sequence[str] = (
         note = f" Note: {entry['note']}." if "note" in entry else ""
         lines.append(
             f"- **C{i}** ({entry['source']}): {entry['statement']}. Shown by "
-            f"{number[claim.targets]}: {claim.metric.title} {_expected(claim)}.{note}"
+            f"{number[claim.targets]}: {claim.metric.title} {expected(claim)}.{note}"
         )
     lines += ["", "## Experiments", ""]
     for targets in experiments:
@@ -38,7 +38,7 @@ def appendix(config: Config, claims: Sequence[Claim], options: Sequence[str] = (
     return "\n".join(lines)
 
 
-def _expected(claim: Claim) -> str:
+def expected(claim: Claim) -> str:
     """In words: a quotient by its name, and how far it may be off."""
     value, room = claim.entry["published"], claim.entry["tolerance"]
     of = " over that of " + str(claim.entry["over"]["scheme"]) if claim.over is not None else ""

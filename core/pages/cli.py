@@ -12,10 +12,11 @@ log = logging.getLogger(__name__)
 
 def write(parser: argparse.ArgumentParser, root: Path = PROJECT) -> None:
     """Write what is made of the pages of a checkout. parser: of all verbs."""
-    from core.pages import commands, pictures  # late, as with all verbs
+    from core.pages import commands, expected, pictures  # late, as with all verbs
 
-    write_text(root / "docs/commands.md", commands.page(parser))
-    log.info("docs/commands.md: written")
+    for name, text in (("commands", commands.page(parser)), ("expected", expected.page())):
+        write_text(root / f"docs/{name}.md", text)
+        log.info("docs/%s.md: written", name)
     for name in pictures.shown((root / "README.md").read_text(encoding="utf-8")):
         picture = f"{pictures.FOLDER}/{name}.png"
         if pictures.remake(root, name):

@@ -48,7 +48,7 @@ def estimate(run: Planned) -> Estimate:
     ways: dict[How, Callable[[], float | None]] = {
         "like runs": lambda: _like(run),
         "profile": lambda: _profiled(run),
-        "published": lambda: _published(run),
+        "published": lambda: published(run.device, run.spec),
     }
     for how, of_an_epoch in ways.items():
         found = of_an_epoch()
@@ -161,17 +161,16 @@ def _table_published() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _published(run: Planned) -> float | None:
+def published(device: str, spec: dict[str, Any]) -> float | None:
     """Seconds of an epoch by hours read off the paper, in the published setting alone: a demo on
     this device has nothing in common with it."""
-    spec = run.spec
     if spec["kind"] != "elastic" or spec["scale"] != "paper":
         return None
     for row in _table_published():
-        names = (run.device, spec["model"]["name"], spec["data"]["name"], _kin(spec))
+        names = (device, spec["model"]["name"], spec["data"]["name"], _kin(spec))
         if names == (row["device"], row["model"], row["dataset"], row["scheme"]):
             ours = (
-                _rho(run.spec) / _PUBLISHED_RHO.get(row["model"], 0.4)
+                _rho(spec) / _PUBLISHED_RHO.get(row["model"], 0.4)
                 if row["scheme"] == "elastic"
                 else 1
             )

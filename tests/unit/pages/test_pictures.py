@@ -42,9 +42,12 @@ def test_a_picture_is_remade_and_a_missing_figure_is_named_with_its_command(chec
         assert made.convert("RGB").getpixel((10, 10)) == (255, 0, 0)
         assert made.convert("RGB").getpixel((1390, 690)) == (255, 255, 255)
     assert (checkout / "docs/images/two.png").read_bytes() == b"as it was"
-    assert (checkout / "docs/commands.md").read_text() == (PROJECT / "docs/commands.md").read_text()
+    for name in ("commands", "expected"):
+        page = (PROJECT / f"docs/{name}.md").read_text(encoding="utf-8")
+        assert (checkout / f"docs/{name}.md").read_text(encoding="utf-8") == page
     assert caplog.messages == [
         "docs/commands.md: written",
+        "docs/expected.md: written",
         "docs/images/one.png: made from figures/one.png",
         "docs/images/two.png: left as it is, since figures/two.png is missing; "
         "`snakemake figures/two.pdf --cores 1` makes it",
@@ -60,9 +63,13 @@ def test_the_same_figure_gives_the_same_bytes_and_a_small_one_is_not_enlarged(tm
         assert made.size == (700, 600)
 
 
-def test_a_figure_too_full_to_become_small_is_refused(tmp_path):
-    drawn(tmp_path / "full.png", (1500, 1500), noise=True)
-    with pytest.raises(ConfigError, match=r"full.png: \d+ kB with 700 pixels across; a picture "):
+def test_a_figure_too_full_to_become_small_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "WIDTHS", (140, 70))
+    monkeypatch.setattr(pictures, "LARGEST", 2000)
+    drawn(tmp_path / "full.png", (150, 150), noise=True)
+    with pytest.raises(
+        ConfigError, match=r"full.png: \d+ kB with 70 pixels across; .* at most 2 kB"
+    ):
         pictures.small(tmp_path / "full.png")
 
 
