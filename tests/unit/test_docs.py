@@ -24,7 +24,7 @@ from core.data import catalog
 from core.elastic import config as elastic_settings
 from core.elastic.schemes import SCHEMES
 from core.elastic.trainer import Trainer
-from core.errors import exit_codes
+from core.errors import CoreError, exit_codes
 from core.figures import KINDS
 from core.frameworks import FRAMEWORKS
 from core.models import MODELS
@@ -59,16 +59,34 @@ def blocks(page: Path, language: str) -> list[str]:
 # that it lacks, to be pasted.
 
 
-def properties(part: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every key below a part of a schema, with its own part."""
+Keys = Iterator[tuple[str, dict[str, Any]]]
+
+
+def keys_of(name: str) -> Keys:
+    """Every key of a schema, with its own part."""
+    root = schema.load(name)
+    return properties(root, root)
+
+
+def properties(part: dict[str, Any], root: dict[str, Any], prefix: str = "") -> Keys:
+    """Every key below a part of a schema, those of the items of lists too. root: all of it."""
     found = dict(part.get("properties", {}))
     if isinstance(part.get("additionalProperties"), dict):
         found[NAME] = part["additionalProperties"]
     for key, below in found.items():
         if "$ref" in below:
-            below = schema.load(below["$ref"].split(".")[0])
+            below = referred(below["$ref"], root) | below
         yield prefix + key, below
-        yield from properties(below, f"{prefix}{key}.")
+        yield from properties(below.get("items", below), root, f"{prefix}{key}.")
+
+
+def referred(reference: str, root: dict[str, Any]) -> dict[str, Any]:
+    """A part of the same schema, or another schema."""
+    name, _, place = reference.partition("#")
+    part = schema.load(name.split(".")[0]) if name else root
+    for step in place.split("/")[1:]:
+        part = part[step]
+    return part
 
 
 def at(content: Any, key: str) -> Any:
@@ -91,7 +109,8 @@ def allowed(part: dict[str, Any]) -> str:
         return f"list of {allowed(part['items'])}"
     if part["type"] == "object":
         return "section"
-    kind = part["type"] if isinstance(part["type"], str) else " or ".join(part["type"])
+    kinds = [part["type"]] if isinstance(part["type"], str) else part["type"]
+    kind = " or ".join("section" if each == "object" else each for each in kinds)
     limits = schema._range(part)
     return f"{kind}, {limits}" if limits else kind
 
@@ -107,7 +126,7 @@ def default(key: str, part: dict[str, Any], values: dict[str, Any]) -> str:
 
 
 def config_rows() -> Iterator[str]:
-    for key, part in properties(schema.load("config")):
+    for key, part in keys_of("config"):
         paper = at(PAPER, key)
         differs = paper not in (None, at(CONFIG, key)) and not isinstance(paper, dict)
         yield row(
@@ -125,11 +144,16 @@ def stand_in_rows() -> Iterator[str]:
 
 
 def device_rows() -> Iterator[str]:
-    for key, part in properties(schema.load("device")):
+    for key, part in keys_of("device"):
         yield row(code(key), allowed(part), default(key, part, LOCAL), part["description"])
 
 
-@pytest.mark.parametrize("rows", [config_rows, stand_in_rows, device_rows])
+def context_rows() -> Iterator[str]:
+    for key, part in keys_of("context"):
+        yield row(code(key), allowed(part), part["description"])
+
+
+@pytest.mark.parametrize("rows", [config_rows, stand_in_rows, device_rows, context_rows])
 def test_every_key_is_described_as_in_its_schema_with_its_default(rows):
     lines = text(DOCS / "configuration.md").splitlines()
     # A page may say more than the schema: the row goes on where the schema's words end.
@@ -140,10 +164,18 @@ def test_every_key_is_described_as_in_its_schema_with_its_default(rows):
 
 
 def test_no_key_is_described_that_is_gone():
-    known = {key for name in ("config", "device") for key, _ in properties(schema.load(name))}
+    known = {key for name in ("config", "device", "context") for key, _ in keys_of(name)}
     known |= set(CONFIG["stand_ins"])
     described = re.findall(r"^\| `([A-Za-z_.0-9]+)` \|", text(DOCS / "configuration.md"), re.M)
     assert set(described) - known == set()
+
+
+@pytest.mark.parametrize(("name", "page"), [("hosts", "devices.md"), ("claims", "claims.md")])
+def test_every_key_of_other_files_is_in_a_table_of_their_page(name: str, page: str):
+    columns = re.findall(r"^\| (`[^|]*`) \|", text(DOCS / page), re.MULTILINE)
+    described = {key for column in columns for key in re.findall(r"`(\w+)`", column)}
+    known = {key.removeprefix(f"{NAME}.") for key, _ in keys_of(name)} - {NAME}
+    assert known - described == set()
 
 
 def test_every_device_is_named():
@@ -287,15 +319,26 @@ def test_the_table_of_exit_codes_is_that_of_the_code():
     assert {int(number): meaning for number, meaning in rows} == exit_codes()
 
 
-def test_messages_that_are_quoted_are_those_of_the_code():
-    """First column of `## Messages`: fragments between … are found in one file each."""
+@pytest.mark.parametrize("error", CoreError.__subclasses__(), ids=lambda error: error.__name__)
+def test_a_message_of_every_class_of_errors_is_explained(error: type[CoreError]):
+    makers = [file for file in (ROOT / "core").rglob("*.py") if f"{error.__name__}(" in text(file)]
+    sources = [literals(file) for file in makers]
+    assert any(all(f in source for f in fragments(m)) for m in quoted() for source in sources)
+
+
+def quoted() -> list[str]:
+    """First column of `## Messages`."""
     part = text(DOCS / "troubleshooting.md").split("\n## Messages\n")[1].split("\n## ")[0]
-    quoted = re.findall(r"^\| `([^`]+)` \|", part, re.MULTILINE)
-    assert len(quoted) > 10
+    return re.findall(r"^\| `([^`]+)` \|", part, re.MULTILINE)
+
+
+def test_messages_that_are_quoted_are_those_of_the_code():
+    """Fragments between … are found in one file each."""
+    assert len(quoted()) > 10
     sources = [*map(literals, (ROOT / "core").rglob("*.py")), *scripts()]
     lacking = [
         message
-        for message in quoted
+        for message in quoted()
         if not any(all(f in source for f in fragments(message)) for source in sources)
     ]
     assert lacking == []
