@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _bench(verbs.add_parser("bench", help="run one benchmark and print its numbers as JSON"))
     _pages(
         verbs.add_parser(
-            "pages", help="make the made pages of docs/ and the README's pictures again"
+            "pages", help="write the pages that the program makes, and the README's pictures"
         )
     )
     return parser
