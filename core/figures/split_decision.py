@@ -15,7 +15,7 @@ from core.figures import style
 from core.figures.draw import Drawn
 from core.figures.results import AGAIN, Settings
 from core.figures.split_face import HATCHES, look, subject, title_of
-from core.figures.split_results import SplitRun
+from core.figures.split_results import LOADS, SplitRun
 from core.models.blocks import NETWORKS
 from core.split.contexts import Context
 from core.split.traces import MBIT
@@ -50,7 +50,7 @@ def draw(entry: Mapping[str, Any], runs: Sequence[SplitRun], settings: Settings)
     codecs.set_xlabel(f"Training time ({unit})")
     style.add_legend(figure, rates, bands)
     style.add_title(figure, f"{look(run.scheme).label}, {subject(run)}, {title_of(run)}")
-    return Drawn(figure, _table(run, choices), [_moves(choices)])
+    return Drawn(figure, _table(run, choices), [_moves(choices), *_loads(run)])
 
 
 def _choices(run: SplitRun) -> list[dict[str, Any]]:
@@ -71,6 +71,15 @@ def _moves(choices: Sequence[Mapping[str, Any]]) -> str:
     if not count:
         return "no decision changed cut or codecs"
     return f"dotted: {count} decision{'s' * (count > 1)} to change cut or codecs"
+
+
+def _loads(run: SplitRun) -> list[str]:
+    """How much longer than profiled the sides took at the end; nothing where no engine said."""
+    edge, cloud, mutual = (run.steps[name].iloc[-1] for name in LOADS)
+    if np.isnan(edge):
+        return []
+    said = f"at the end the edge took {edge:.2g}, the cloud {cloud:.2g} times as long as profiled"
+    return [said + (f", {mutual:.2g} times that beside each other" if mutual > 1 else "")]
 
 
 def link_seconds(run: SplitRun, seconds: Floats) -> Floats | None:
@@ -194,5 +203,7 @@ def _table(run: SplitRun, choices: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         for way in WAYS:
             values[f"{way}link estimated (Mbit/s)"] = step[f"{way}_rate"] / MBIT
             values[f"{way}link asked (Mbit/s)"] = asked[way][number] if asked else np.nan
+        for name in LOADS:
+            values[name.replace("_", " ")] = step[name]
         rows.append(run.row(look(run.scheme).label, values))
     return pd.DataFrame(rows)

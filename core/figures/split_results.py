@@ -60,6 +60,8 @@ STEPS = (
     "delay_s",
 )
 RATES = ("up_rate", "down_rate", "uplink_s", "downlink_s", "delay_s")
+# What an engine goes by; empty without one, and not there in runs of earlier versions.
+LOADS = ("edge_load", "cloud_load", "mutual_load")
 WARM_UP = 1 / 3  # of the steps of a run, before times count
 
 
@@ -217,6 +219,8 @@ def read_split_run(folder: Path) -> SplitRun:
     path = folder / "iterations.csv"
     steps = read_table(path, STEPS, "step", gaps=RATES)
     codecs = pd.read_csv(path, dtype=str, keep_default_na=False)  # "none" is a codec
+    for column in LOADS:
+        steps[column] = pd.to_numeric(codecs[column]) if column in codecs else np.nan
     for column in ("uplink", "downlink"):
         if column not in codecs:
             raise DataError(f"{path} has no column {column}; {AGAIN}")

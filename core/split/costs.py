@@ -89,15 +89,22 @@ class PerMib:
 
 @dataclass(frozen=True)
 class Load:
-    """How many times as long as its profile says a side takes: where both sides compute (both), and
-    where it alone does (alone). Two sides on one machine slow each other down."""
+    """How many times as long as its profile says each side takes by itself (edge, cloud), and how
+    many times as long as that where both compute (mutual, at least 1): two sides on one machine
+    slow each other down."""
 
-    both: float = 1.0
-    alone: float = 1.0
+    edge: float = 1.0
+    cloud: float = 1.0
+    mutual: float = 1.0
 
-    def by_cut(self, blocks: int) -> Floats:
-        """Shape (n+1,)."""
-        return np.array([self.alone, *[self.both] * (blocks - 1), self.alone])
+    def of(self, side: Side) -> float:
+        """By itself."""
+        return self.edge if side == EDGE else self.cloud
+
+    def by_cut(self, side: Side, blocks: int) -> Floats:
+        """Of a side at every cut, shape (n+1,). At both ends one side computes alone."""
+        own = self.of(side)
+        return np.array([own, *[own * self.mutual] * (blocks - 1), own])
 
 
 @dataclass(frozen=True)
@@ -156,9 +163,9 @@ class Costs:
             known = ", ".join(self.codecs)
             raise ValueError(f"no costs of codec {name!r}; known: {known}") from None
 
-    def loaded(self, edge: "Load", cloud: "Load") -> "Costs":
+    def loaded(self, load: Load) -> "Costs":
         """The same with the seconds of each side multiplied by its load."""
-        ours, theirs = (load.by_cut(self.blocks) for load in (edge, cloud))
+        ours, theirs = (load.by_cut(side, self.blocks) for side in (EDGE, CLOUD))
         codecs = {
             name: replace(
                 codec,

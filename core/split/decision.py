@@ -13,16 +13,12 @@ front waits once every K + 1 steps. K = 0 gives r·T0, serial training.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from statistics import median
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from core.split.costs import Costs, Load
+from core.split.load import Follower
 from core.split.sides import EDGE
-
-# Load: fewest steps that tell of it, how much a look counts against those before, and the most that
-# is believed.
-FEWEST, NEW, MOST_LOAD = 3, 0.5, 20.0
 
 
 @dataclass(frozen=True)
@@ -224,11 +220,13 @@ def joint_dnn(costs: Costs, link: Link, codec: str = "none") -> Choice:
 
 @dataclass(frozen=True)
 class Move:
-    """The engine's word: from this step on, `go` instead of `stay`; both with the reasons."""
+    """The engine's word: from this step on, `go` instead of `stay`; both with the reasons. load:
+    what the sides took, by which both were predicted."""
 
     step: int
     stay: Prediction
     go: Prediction
+    load: Load
 
     @property
     def choice(self) -> Choice:
@@ -251,9 +249,9 @@ class Engine:
     expected to hold for long, and an expensive move waits until it is likely to pay. r is never
     more than the steps that are left in the run.
 
-    The paper goes by profiles of the devices as they were. Devices get warm, and are shared: what
-    `observe` is told of finished steps says how many times as long as profiled each side takes now,
-    and every candidate is predicted with that.
+    The paper goes by profiles of the devices as they were. What `observe` is told of finished steps
+    says how many times as long as profiled each side takes now (`core.split.load`), and every
+    candidate is predicted with that.
     """
 
     def __init__(
@@ -265,9 +263,10 @@ class Engine:
         downlinks: Sequence[str],
         interval: int = 10,
         margin: float = 0.05,
+        shared: bool = False,
     ) -> None:
         """start: in force at step 0. steps: in the whole run.
-        uplinks, downlinks: codecs that may be chosen.
+        uplinks, downlinks: codecs that may be chosen. shared: both sides run on one machine.
 
         Raises ValueError when the costs of `start` are unknown, or a setting has no sense.
         """
@@ -282,12 +281,18 @@ class Engine:
         self._interval, self._margin = interval, margin
         self._moved = self._looked = 0  # steps
         self._pending: Choice | None = None
-        self._loads = {"edge": Load(), "cloud": Load()}
-        self._seen: list[tuple[float, float]] = []
+        self._follower = Follower(costs.blocks, costs.front, shared)
 
-    def observe(self, edge_s: float, cloud_s: float) -> None:
-        """T1 and T3 of a finished step under the choice in force."""
-        self._seen.append((edge_s, cloud_s))
+    @property
+    def load(self) -> Load:
+        """What the sides take now, by the last look."""
+        return self._follower.load
+
+    def observe(self, choice: Choice, edge_s: float, cloud_s: float) -> None:
+        """T1 and T3 of a finished step, and what it ran under: a move lets steps end that began
+        before it."""
+        if choice == self.choice:
+            self._follower.observe(edge_s, cloud_s)
 
     def due(self, step: int) -> bool:
         """Whether `consider` would look at this step: time to have a fresh estimate."""
@@ -304,13 +309,14 @@ class Engine:
         self._looked = step
         self.expected = 0.8 * self.expected + 0.2 * (step - self._moved)
         pending, self._pending = self._pending, None
-        self._weigh(staleness)
+        profiled = stages(self._costs, self.choice, staleness)
+        self._follower.look(self.choice.cut, profiled.edge_s, profiled.cloud_s)
         if link is None:
             return None
         remaining = max(1, min(round(self.expected), self._steps - step))
         stay = self._predict(self.choice, link, staleness, remaining)
         found = best(
-            self._loaded,
+            self._costs.loaded(self.load),
             link,
             self._uplinks,
             self._downlinks,
@@ -320,36 +326,18 @@ class Engine:
         )
         go = self._predict(pending, link, staleness, remaining) if pending else found
         if pending and self._better(go, stay) and not self._better(found, go):
-            self.choice, self._moved, self._seen = pending, step, []
-            return Move(step, stay, go)
+            self.choice, self._moved = pending, step
+            self._follower.forget()
+            return Move(step, stay, go, self.load)
         self._pending = found.choice if self._better(found, stay) else None
         return None
 
     def _better(self, one: Prediction, other: Prediction) -> bool:
         return one.total_s < (1 - self._margin) * other.total_s
 
-    @property
-    def _loaded(self) -> Costs:
-        return self._costs.loaded(self._loads["edge"], self._loads["cloud"])
-
-    def _weigh(self, staleness: int) -> None:
-        """Load of both sides, from the median of the steps since the last look."""
-        seen, self._seen = self._seen, []
-        if len(seen) < FEWEST:
-            return
-        profiled = stages(self._costs, self.choice, staleness)
-        both = 0 < self.choice.cut < self._costs.blocks
-        for side, times in zip(("edge", "cloud"), zip(*seen, strict=True), strict=True):
-            usual = getattr(profiled, f"{side}_s")
-            if usual > 0:
-                now = min(max(median(times) / usual, 1 / MOST_LOAD), MOST_LOAD)
-                load, key = self._loads[side], "both" if both else "alone"
-                smooth = NEW * now + (1 - NEW) * getattr(load, key)
-                self._loads[side] = replace(load, **{key: smooth})
-
     def _predict(self, choice: Choice, link: Link, staleness: int, remaining: int) -> Prediction:
         return predict(
-            self._loaded,
+            self._costs.loaded(self.load),
             link,
             **asdict(choice),
             staleness=staleness,
@@ -365,7 +353,7 @@ class Engine:
             "moved": self._moved,
             "looked": self._looked,
             "pending": self._pending and asdict(self._pending),
-            "loads": {side: asdict(load) for side, load in self._loads.items()},
+            "follower": self._follower.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -374,5 +362,4 @@ class Engine:
         self.expected = state["expected"]
         self._moved, self._looked = state["moved"], state["looked"]
         self._pending = Choice(**state["pending"]) if state["pending"] else None
-        self._loads = {side: Load(**load) for side, load in state["loads"].items()}
-        self._seen = []
+        self._follower.load_state(state["follower"])

@@ -78,17 +78,19 @@ class Front:
         origin: dict[str, Any],
         engine: Engine | None = None,
         out: Path | None = None,
+        shared: bool = False,
     ) -> None:
         """costs: what the first choice and the engine go by; None where the cut is given.
         connect: opens a session with the other side; None where none takes part.
         origin: what computes in this process. engine: in the place of the spec's own.
-        out: folder of generated images, where this side makes them."""
+        out: folder of generated images, where this side makes them. shared: the other side runs on
+        this machine too."""
         self._spec, self._batches, self._tests = spec, batches, tests
         self._costs, self._connect, self._origin = costs, connect, origin
         self._snapshots, self._iterations = snapshots, iterations
         self._scheme, self._training = spec["scheme"], spec["training"]
         self._given_engine = engine
-        self._out = out
+        self._out, self._shared = out, shared
         self._turned = connect is not None and turned(spec)
         self.peer: dict[str, Any] = {}  # what the other side said at the end
         self._stop = Stop()
@@ -233,6 +235,7 @@ class Front:
             decision["downlink"],
             decision["interval"],
             decision["margin"],
+            self._shared,
         )
 
     def _decide(self, k: int) -> None:
@@ -293,9 +296,15 @@ class Front:
         self.progress.current["loss"] += row["loss"]
         self.progress.current["correct"] += row["correct"] or 0
         if self._engine is not None:
-            self._engine.observe(row["edge_s"], row["cloud_s"])
+            self._engine.observe(self._pipeline.choice, row["edge_s"], row["cloud_s"])
         own = {"epoch": self.progress.epoch + 1, "seconds": round(self._now(), 6)}
-        self._iterations.append(row | own)
+        self._iterations.append(row | own | self._loads())
+
+    def _loads(self) -> Row:
+        """How much longer than profiled the engine takes the sides to be; nothing without one."""
+        if self._engine is None:
+            return {}
+        return {f"{name}_load": value for name, value in asdict(self._engine.load).items()}
 
     def _now(self) -> float:
         """Seconds of training since the start, at this moment."""

@@ -12,10 +12,12 @@ from core.files import write_text, writing
 # step, epoch: from 0 and from 1. seconds: training time since the start when the gradient of this
 # step was applied. edge_s, cloud_s: T1 and T3 as measured. uplink_s, downlink_s: T2 and T4, bytes
 # over the rate that was estimated then; empty while that is unknown. up_bytes, down_bytes: of the
-# tensors. up_rate, down_rate: bytes/s. delay_s: one way. late: steps sent since this one.
+# tensors. up_rate, down_rate: bytes/s. delay_s: one way. late: steps sent since this one. The
+# loads: what a decision engine goes by (`core.split.costs.Load`), empty without one.
 COLUMNS = (
     "step epoch seconds cut uplink downlink edge_s uplink_s cloud_s downlink_s "
-    "up_bytes down_bytes up_rate down_rate delay_s late loss correct"
+    "up_bytes down_bytes up_rate down_rate delay_s late loss correct "
+    "edge_load cloud_load mutual_load"
 ).split()
 
 

@@ -288,6 +288,7 @@ def _lead(
         IterationLog(iterations),
         origin,
         out=out,
+        shared=of is not None,
     )
     with measured(beside, spec, side, of or side) as recorder:
         progress = front.run()

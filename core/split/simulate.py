@@ -192,7 +192,7 @@ class _Run:
             asks, first = self.asked(self.choice)
             if self.choice.cut == self.costs.blocks:
                 yield self.env.timeout(asks.edge_s)
-                self.finished[step] = self.env.now
+                self._finish(step, asks)
                 continue
             yield self.env.timeout(first)
             self.to_uplink.put(_Frame(step, asks, self.env.now))
@@ -209,7 +209,12 @@ class _Run:
         yield self.env.timeout(max(0.0, frame.ready - self.env.now))
         _, first = self.asked(self.choice)
         yield self.env.timeout(frame.asks.edge_s - first)
-        self.finished[frame.step] = self.env.now
+        self._finish(frame.step, frame.asks)
+
+    def _finish(self, step: int, asks: Stages) -> None:
+        self.finished[step] = self.env.now
+        if self.engine:
+            self.engine.observe(self.choice, asks.edge_s, asks.cloud_s)
 
     def _decide(self, step: int) -> Move | None:
         if self.engine is None or self.estimator is None or not self.engine.due(step):

@@ -17,6 +17,7 @@ from core.errors import ConfigError
 from core.models.blocks import NETWORKS, build, prepare
 from core.spec import RunSpec
 from core.split.batches import Batch
+from core.split.costs import Load
 from core.split.decision import Choice
 from core.split.part import _seed
 from core.split.run import _check_features
@@ -113,10 +114,12 @@ def probing(monkeypatch: pytest.MonkeyPatch) -> None:
 class Script:
     """Moves the cut when it is told, in the place of the decision engine."""
 
+    load = Load()
+
     def __init__(self, choices: dict[int, Choice]) -> None:
         self._choices = choices
 
-    def observe(self, edge_s: float, cloud_s: float) -> None:
+    def observe(self, choice: Choice, edge_s: float, cloud_s: float) -> None:
         """It knows what it wants."""
 
     def due(self, step: int) -> bool:

@@ -61,6 +61,7 @@ def rows_of(
         row |= {"seconds": at, "cut": cut, "uplink": codec, "downlink": "none", "correct": 20}
         row |= {"up_bytes": up_bytes, "down_bytes": up_bytes, "late": min(staleness, left)}
         row |= {"up_rate": 2.4e6, "down_rate": 4.9e6}
+        row |= {"edge_load": 1.5, "cloud_load": 1.0, "mutual_load": 1.25}
         rows.append(row)
     # What is not known at the start is empty.
     return [rows[0] | {"up_rate": None, "down_rate": None, "uplink_s": None}, *rows[1:]]

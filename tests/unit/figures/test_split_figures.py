@@ -21,7 +21,7 @@ from core.figures.draw import compose, draw, family
 from core.figures.results import Settings
 from core.figures.split_decision import link_seconds
 from core.figures.split_kinds import SPLIT_KINDS, check_split_entry
-from core.figures.split_results import read_split_run
+from core.figures.split_results import LOADS, read_split_run
 from core.split.contexts import Context, load
 from core.split.decision import best
 from core.split.published import published
@@ -264,11 +264,25 @@ def test_decision_shows_rates_cut_and_codecs(tmp_path: Path) -> None:
     labels = {line.get_label() for line in rates.get_lines()}
     assert {"uplink, asked of the emulation", "downlink, estimated"} < labels
     assert "dotted: 2 decisions to change cut or codecs" in face(figure)
+    said = (
+        "the edge took 1.5, the cloud 1 times as long as profiled, 1.2 times that beside each other"
+    )
+    assert said in face(figure).replace("\n", " ")
+    assert table["mutual load"].tolist() == [1.25] * 20
     # The link started 5 s before the first step; 3.5 s of test and snapshot after the first epoch.
     up, _ = Context.of(context("lte_moving")).traces()
     at = [t + 5 + (3.5 if t >= 19 else 0) for t in table["seconds"]]
     expected = [up.rate(t) / MBIT for t in at]
     assert table["uplink asked (Mbit/s)"].tolist() == pytest.approx(expected)
+
+
+def test_decisions_of_a_run_that_kept_no_loads_are_drawn_without(tmp_path: Path) -> None:
+    entry, (folder,) = decision(tmp_path)
+    path = folder / "iterations.csv"
+    pd.read_csv(path, keep_default_na=False).drop(columns=list(LOADS)).to_csv(path, index=False)
+    figure, table = drawn(entry, [folder])
+    assert "as long as profiled" not in face(figure)
+    assert table["edge load"].isna().all()
 
 
 def test_asked_rates_of_an_interrupted_run_are_not_known(tmp_path: Path) -> None:

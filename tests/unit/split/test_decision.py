@@ -414,55 +414,103 @@ BALANCED = small([0, 4, 9], [5, 4, 0], [1, 1, 0])
 MIDDLE, ALL_CLOUD = Choice(1, "none", "none"), Choice(0, "none", "none")
 
 
-def observed(edge_s: float, cloud_s: float, times: int = 5, start: Choice = MIDDLE) -> Engine:
+def observed(
+    edge_s: float, cloud_s: float, times: int = 5, start: Choice = MIDDLE, shared: bool = True
+) -> Engine:
     """An engine after two looks, told as often before each that steps take so long."""
-    it = engine(BALANCED, start, interval=5)
+    it = engine(BALANCED, start, interval=5, shared=shared)
     for step in (5, 10):
         for _ in range(times):
-            it.observe(edge_s, cloud_s)
+            it.observe(it.choice, edge_s, cloud_s)
         it.consider(step, FAST, 3)
     return it
 
 
 def test_devices_that_keep_what_their_profiles_promise_stay_where_they_are() -> None:
-    assert observed(4, 4).choice == MIDDLE
+    it = observed(4, 4)
+    assert (it.choice, it.load) == (MIDDLE, Load(1, 1, 1))
 
 
 def test_sides_that_slow_each_other_down_make_one_alone_the_better_place() -> None:
-    # Half of what was seen counts at each look: 1.25 and 1.375 times 4 s, against 5 s.
-    assert observed(6, 6).choice == ALL_CLOUD
+    assert observed(6, 6).choice == ALL_CLOUD  # 6 s, against 5 s of the cloud alone
 
 
-def test_too_few_steps_say_nothing_of_a_load() -> None:
-    assert observed(40, 40, times=2).choice == MIDDLE
+def test_sides_on_two_machines_do_not_slow_each_other_down() -> None:
+    it = observed(6, 6, shared=False)
+    assert (it.choice, it.load) == (MIDDLE, Load(1.5, 1.5, 1))
 
 
-def test_a_load_that_was_seen_alone_counts_for_both_ends() -> None:
-    it = observed(0, 20, start=ALL_CLOUD)
-    assert it.state()["loads"] == {
-        "edge": {"both": 1, "alone": 1},
-        "cloud": {"both": 1, "alone": pytest.approx(0.25 + 0.5 * 4 + 0.25 * 4)},
-    }
-    assert it.choice == MIDDLE
+def test_a_slow_edge_is_slow_at_every_cut() -> None:
+    # 12 s of the edge against 5 s of the cloud alone; 27 s of the edge alone.
+    it = observed(12, 4)
+    assert (it.choice, it.load) == (ALL_CLOUD, Load(3, 1, 1))
+    it = observed(12, 4, start=Choice(2, "none", "none"))
+    assert it.load.edge == pytest.approx(12 / 9)  # of the edge alone; the cloud is as it was
 
 
-def test_a_stored_engine_knows_the_loads() -> None:
-    it, again = observed(6, 6), engine(BALANCED, MIDDLE, interval=5)
-    again.load_state(json.loads(json.dumps(it.state())))
-    assert again.state() == it.state()
+def test_too_few_steps_say_nothing_of_a_load_until_there_are_more() -> None:
+    assert observed(40, 40, times=1).load == Load()
+    assert observed(40, 40, times=2).load == Load(1, 1, 10)
 
 
-@given(st.integers(0, 19), st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0.1, 10))
+def test_a_side_without_blocks_keeps_its_load() -> None:
+    it = observed(0.001, 20, start=ALL_CLOUD)
+    assert it.load == Load(1, 4, 1)
+    assert it.choice == Choice(2, "none", "none")  # 9 s, against 16 s of the cloud at cut 1
+
+
+def test_steps_that_end_in_a_move_say_nothing_of_where_it_goes() -> None:
+    it = observed(6, 6)
+    before = it.state()
+    for _ in range(5):
+        it.observe(MIDDLE, 6, 6)  # under way as the cut moved to the cloud
+    assert it.state() == before
+
+
+def test_a_move_says_by_what_loads_it_was_chosen() -> None:
+    it = engine(BALANCED, MIDDLE, interval=5, shared=True)
+    for step in (5, 10):
+        for _ in range(5):
+            it.observe(MIDDLE, 6, 8)
+        move = it.consider(step, FAST, 3)
+    assert move is not None
+    assert move.load == it.load == Load(1, 8 / 6, 1.5)
+    assert (move.stay.edge_s, move.stay.cloud_s) == (6, 8)
+
+
+times_of_steps = st.tuples(st.floats(0.1, 30), st.floats(0.1, 30))
+
+
+@given(st.lists(times_of_steps, min_size=30, max_size=30), st.integers(0, 29), st.booleans())
+def test_an_engine_that_was_stored_goes_by_the_same_loads(
+    taken: list[tuple[float, float]], stored: int, shared: bool
+) -> None:
+    def follow(it: Engine, steps: range) -> list[object]:
+        found = []
+        for step in steps:
+            found.append(it.consider(step, FAST, 3))
+            it.observe(it.choice, *taken[step])
+        return found
+
+    whole, first, second = (engine(BALANCED, MIDDLE, interval=4, shared=shared) for _ in range(3))
+    expected = follow(whole, range(30))
+    found = follow(first, range(stored))
+    second.load_state(json.loads(json.dumps(first.state())))
+    assert found + follow(second, range(stored, 30)) == expected
+    assert second.state() == json.loads(json.dumps(whole.state()))
+
+
+@given(st.integers(0, 19), st.floats(0.1, 10), st.floats(0.1, 10), st.floats(1, 10))
 def test_a_load_multiplies_the_seconds_of_a_side_and_no_bytes(
-    cut: int, both: float, alone: float, cloud: float
+    cut: int, edge: float, cloud: float, mutual: float
 ) -> None:
     costs = published("resnet50_cifar", "TX2", ["int8"])
-    found = costs.loaded(Load(both, alone), Load(cloud, cloud))
+    found = costs.loaded(Load(edge, cloud, mutual))
     choice = Choice(cut, "int8", "int8")
     before, after = stages(costs, choice, 5), stages(found, choice, 5)
-    factor = alone if cut in (0, 19) else both
-    assert after.edge_s == pytest.approx(factor * before.edge_s, nan_ok=True)
-    assert after.cloud_s == pytest.approx(cloud * before.cloud_s, nan_ok=True)
+    both = 1 if cut in (0, 19) else mutual
+    assert after.edge_s == pytest.approx(edge * both * before.edge_s, nan_ok=True)
+    assert after.cloud_s == pytest.approx(cloud * both * before.cloud_s, nan_ok=True)
     assert after.uplink_bytes == pytest.approx(before.uplink_bytes, nan_ok=True)
     assert after.downlink_bytes == before.downlink_bytes
 

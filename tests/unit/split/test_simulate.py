@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from core.errors import ConfigError
 from core.split.contexts import Context, Outage, Way
-from core.split.costs import CodecCosts, Costs
-from core.split.decision import Choice, Engine, Link, Stages, predict, stages
+from core.split.costs import CodecCosts, Costs, Load
+from core.split.decision import Choice, Engine, Link, Stages, best, predict, stages
 from core.split.simulate import Scheme, SimulatedLink, Simulation, simulate
 from core.split.traces import Trace
 
@@ -175,6 +175,61 @@ class Watch:
 def driven(c: Costs, link: SimulatedLink, start: Choice, k: int, steps: int) -> Simulation:
     it = Engine(c, start, steps, ["none"], ["none"], interval=5)
     return simulate(c, link, Scheme(start, k), steps, it, Watch())
+
+
+BLOCKS, QUICK = 12, Link(100.0, 100.0, 0.01)
+
+
+def even() -> Costs:
+    """Twelve equal blocks, each 2 s of the edge with its replay or 1 s of the cloud; 1 s of the
+    link each way at any cut. Nothing else than the sides decides."""
+    cuts = np.arange(BLOCKS + 1)
+    send = np.full(BLOCKS + 1, 100.0)
+    codec = CodecCosts(send, send, *[np.zeros(BLOCKS + 1)] * 4)
+    edge, cloud = 2.0 * cuts, 1.0 * (BLOCKS - cuts)
+    return Costs(edge - 0.5 * cuts, edge, cloud, {"none": codec}, np.full(BLOCKS, 100.0))
+
+
+def slowed(load: Load, start: Choice, shared: bool) -> tuple[Simulation, Engine]:
+    """A run of an engine that has profiles of devices, on devices that take longer."""
+    it = Engine(even(), start, 120, ["none"], ["none"], interval=5, shared=shared)
+    link = SimulatedLink(Trace.constant(QUICK.up), Trace.constant(QUICK.down), QUICK.delay)
+    return simulate(even().loaded(load), link, Scheme(start, 3), 120, it, Watch()), it
+
+
+def place(load: Load) -> Choice:
+    """The best one on devices that take so long."""
+    return best(even().loaded(load), QUICK, ["none"], ["none"], 3, 100).choice
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    ("load", "cut"),
+    [(Load(3, 1), 1), (Load(1, 3), 7), (Load(0.5, 1), 6), (Load(3, 3), 4), (Load(9, 1.5), 0)],
+)
+def test_an_engine_finds_the_best_cut_of_devices_that_are_not_as_profiled(
+    load: Load, cut: int, shared: bool
+) -> None:
+    assert (place(Load()).cut, place(load).cut) == (4, cut)
+    found, _ = slowed(load, place(Load()), shared)
+    assert found.cuts[-1] == cut
+    (moves,) = np.nonzero(np.diff(found.cuts))
+    # Where both are slower by as much, it may have looked at an end, which must be tried to know.
+    assert len(moves) <= (3 if shared and load == Load(3, 3) else 1)
+
+
+def test_sides_that_slow_each_other_down_end_at_the_end_where_one_is_alone() -> None:
+    load = Load(1, 1, 1.8)
+    assert place(load).cut == 0
+    found, it = slowed(load, place(Load()), shared=True)
+    assert found.cuts[-1] == 0
+    assert it.load == load
+
+
+def test_devices_that_are_as_profiled_are_driven_as_by_their_profiles() -> None:
+    found, it = slowed(Load(), Choice(10, "none", "none"), shared=True)
+    (move,) = found.moves
+    assert (move.choice.cut, move.load, it.load) == (4, Load(), Load())
 
 
 def test_a_move_drains_the_pipeline_and_takes_its_bytes_over_the_link() -> None:
