@@ -3,6 +3,11 @@
 Bandwidth is the dispersion that a receiver sees within one frame: bytes after the first chunk, over
 the time between first and last chunk. A frame that waited in a queue of its own sender comes later,
 and its chunks are as far apart as ever. Delay is half of the least round trip of late.
+
+What distorts a frame (a receiver or a link that waited for a processor) is of fixed size, some
+milliseconds. A frame that takes no longer says nothing alone, as raw images of an all-cloud run on
+a fast link. So the estimate is of the last frames that together took long enough, a probe among
+them.
 """
 
 import threading
@@ -10,7 +15,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-FRAMES = 5  # in the window: a change of rate shows after three of them
+FRAMES, SPAN_S = 5, 0.25  # in the window at least: a change of rate shows after three of them
+MOST_FRAMES = 16
 TRIPS = 16
 SMALLEST = 8 << 10  # bytes; the spacing of fewer says more about the clock than about the link
 NEAR = 0.25  # how far from the median a frame may be and still count
@@ -41,8 +47,8 @@ class Estimator:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._up: deque[Sample] = deque(maxlen=FRAMES)
-        self._down: deque[Sample] = deque(maxlen=FRAMES)
+        self._up: deque[Sample] = deque(maxlen=MOST_FRAMES)
+        self._down: deque[Sample] = deque(maxlen=MOST_FRAMES)
         self._trips: deque[float] = deque(maxlen=TRIPS)
         self.counts = Counts()
 
@@ -131,9 +137,20 @@ def _rate(window: Sequence[Sample]) -> float | None:
     """
     if not window:
         return None
-    middle = _weighted_median(window)
-    near = [s for s in window if abs(s.rate - middle) <= NEAR * middle]
+    recent = _recent(window)
+    middle = _weighted_median(recent)
+    near = [s for s in recent if abs(s.rate - middle) <= NEAR * middle]
     return sum(s.nbytes for s in near) / sum(s.seconds for s in near)
+
+
+def _recent(window: Sequence[Sample]) -> list[Sample]:
+    """The last FRAMES, and more where these took less than SPAN_S together."""
+    found: list[Sample] = []
+    for sample in reversed(window):
+        if len(found) >= FRAMES and sum(s.seconds for s in found) >= SPAN_S:
+            break
+        found.append(sample)
+    return found
 
 
 def _weighted_median(window: Sequence[Sample]) -> float:
