@@ -3,9 +3,13 @@
 import logging
 import os
 import random
+import socket
+import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 
@@ -38,6 +42,11 @@ _REFUSED = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.UNIMPLEMENTED,
 }
+# How a connection ends that was taken and then dropped.
+_HUNG_UP = ("Socket closed", "Connection reset")
+HANG_UPS = 3  # in a row say that it is meant; a cloud that ends just now hangs up once
+LOOK_S = 3.0  # for a connection that only looks
+
 # What a handshake says that another attempt will not cure.
 _DISTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification", "WRONG_VERSION_NUMBER")
 
@@ -123,7 +132,7 @@ class _Caller:
     def _connected(self) -> None:
         """One stream, from its first attempt to its end. Raises PeerError."""
         backoff, began = Backoff(self.channel.limits.patience), time.monotonic()
-        streams = self.channel.reconnects
+        streams, hang_ups = self.channel.reconnects, 0
         while self.channel.reconnects == streams:
             try:
                 self._call()
@@ -133,6 +142,9 @@ class _Caller:
                 if self.channel.reconnects > streams:
                     log.warning("connection to %s lost (%s); calling again", self.address, reason)
                     return
+                hang_ups = hang_ups + 1 if self._is_hung_up_on(reason) else 0
+                if hang_ups == HANG_UPS:
+                    raise PeerError(self._distrusted()) from None
                 pause = backoff.wait(time.monotonic() - began)
                 if pause is None:
                     raise PeerError(self._unreachable(backoff, reason)) from None
@@ -144,14 +156,24 @@ class _Caller:
     def _unreachable(self, backoff: Backoff, reason: Exception) -> str:
         hint = "Look whether it runs, and at the link between"
         if "Socket closed" in str(reason):
-            hint = (
-                "It answers and hangs up: perhaps it does not trust this side's certificate, or "
-                "only one side speaks TLS"
-            )
+            hint = "It answers and hangs up: perhaps only one side speaks TLS"
         return (
             f"{self.called} cannot be reached: tried {backoff.attempts} times in "
             f"{backoff.patience:g} s, at most {backoff.longest:g} s apart; the last time: {reason}"
             f". {hint}. Snapshots are safe: the same command goes on"
+        )
+
+    def _is_hung_up_on(self, reason: Exception) -> bool:
+        """Whether that may be what the other side thinks of this one's certificate."""
+        hung_up = any(word in str(reason) for word in _HUNG_UP)
+        return hung_up and self.security is not None and hangs_up(self.address, self.security)
+
+    def _distrusted(self) -> str:
+        return (
+            f"{self.called} does not trust this side's certificate: it takes a connection and ends "
+            f"it when it has seen that, {HANG_UPS} times in a row. Both sides need certificates of "
+            "one authority, valid by both clocks: make all of them again (`split certificates`), or "
+            "set the clocks"
         )
 
     def _call(self) -> None:
@@ -235,3 +257,24 @@ class _Caller:
                 "certificates of one authority, and the one that is called must name the host"
             )
         return _Broken(f"{code.name}: {details}")
+
+
+def hangs_up(address: str, security: Security) -> bool:
+    """Whether who listens there takes a TLS connection and ends it without a word. So does gRPC
+    with a certificate that it does not trust: it sends no alert, which would say more. Whom it
+    trusts it greets at once. Nothing is sent here."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    context = ssl.create_default_context(cadata=security.authority.decode())
+    context.set_alpn_protocols(["h2"])
+    with tempfile.TemporaryDirectory() as folder:  # the library reads files only
+        chain = Path(folder) / "chain.pem"
+        chain.touch(mode=0o600)
+        chain.write_bytes(security.key + b"\n" + security.certificate)
+        context.load_cert_chain(chain)
+    try:
+        with socket.create_connection((host, int(port)), LOOK_S) as raw:
+            with context.wrap_socket(raw, server_hostname=host) as end:
+                return end.recv(1) == b""
+    except (OSError, ValueError):  # it is gone, or silent, or this side does not trust it
+        return False

@@ -18,7 +18,7 @@ from core.errors import PeerError
 from core.split import certificates
 from core.split.certificates import Security, make
 from core.split.channel import Hello, SessionLost
-from core.split.client import Backoff, connect
+from core.split.client import Backoff, connect, hangs_up
 from core.split.contexts import Context
 from core.split.link import Link
 from core.split.server import Expected, Server
@@ -26,7 +26,7 @@ from core.split.window import Limits
 from core.split.wire import Frame
 
 HELLO = Hello("edge", "digest", (3, 7))
-QUICK = Limits(patience=0.6)
+QUICK, PATIENT = Limits(patience=0.6), Limits(patience=40)
 Listen = Callable[..., Server]
 
 
@@ -226,9 +226,9 @@ def test_with_certificates_of_one_authority_both_sides_meet(listen: Listen, tls:
         ("the cloud is no cloud", "is not trusted: .*unsupported certificate purpose"),
         ("the cloud has expired", "is not trusted: .*certificate has expired"),
         ("the cloud speaks plain text", "is not trusted: .*WRONG_VERSION_NUMBER"),
-        ("the edge has expired", "It answers and hangs up: perhaps it does not trust this side's"),
-        ("the edge's is another's", "It answers and hangs up"),
-        ("no certificate", "It answers and hangs up: .* or only one side speaks TLS"),
+        ("the edge has expired", "does not trust this side's certificate: .* valid by both clocks"),
+        ("the edge's is another's", "does not trust this side's certificate: .* of one authority"),
+        ("no certificate", "It answers and hangs up: perhaps only one side speaks TLS"),
         ("the party is another", r"refused: 'edge' came with the certificate of \['other'\]"),
     ],
 )
@@ -257,10 +257,43 @@ def test_who_cannot_show_a_good_certificate_is_refused(
     else:
         edge = unchecked(ours, "other")
     server = listen(cloud)
+    limits = QUICK if case == "no certificate" else PATIENT
+    start = time.monotonic()
     with pytest.raises(PeerError, match=text):
-        call(server, edge)
+        connect(f"127.0.0.1:{server.port}", edge, HELLO, limits=limits)
+    assert time.monotonic() - start < PATIENT.patience / 2  # at once, whatever the patience
     with pytest.raises(TimeoutError, match="nobody called within 0 s"):
         server.accept(timeout=0)
+
+
+def test_a_cloud_that_trusts_this_side_does_not_hang_up(listen: Listen, tls: Path) -> None:
+    edge, other = Security.load(tls / "ours", "edge"), unchecked(tls / "theirs", "edge")
+    server = listen(Security.load(tls / "ours", "cloud"))
+    address = f"127.0.0.1:{server.port}"
+    assert not hangs_up(address, edge)
+    assert not hangs_up(address, other)  # which does not trust the cloud itself
+    assert hangs_up(address, unchecked(tls / "theirs", "edge", authority=tls / "ours"))
+    assert not hangs_up(f"127.0.0.1:{free_port()}", edge)
+
+
+def test_a_connection_that_is_cut_again_and_again_is_no_question_of_trust(tls: Path) -> None:
+    edge = Security.load(tls / "ours", "edge")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stop = threading.Event()
+
+        def cut() -> None:
+            server.settimeout(0.05)
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    server.accept()[0].close()
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(PeerError, match=r"cannot be reached: tried \d+ times in 2 s"):
+            connect(address, edge, HELLO, limits=Limits(patience=2))
+        stop.set()
+        thread.join()
 
 
 @pytest.mark.slow
