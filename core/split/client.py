@@ -172,8 +172,8 @@ class _Caller:
         return (
             f"{self.called} does not trust this side's certificate: it takes a connection and ends "
             f"it when it has seen that, {HANG_UPS} times in a row. Both sides need certificates of "
-            "one authority, valid by both clocks: make all of them again (`split certificates`), or "
-            "set the clocks"
+            "one authority, valid by both clocks: make all of them again (`split certificates`), "
+            "or set the clocks"
         )
 
     def _call(self) -> None:
@@ -273,8 +273,10 @@ def hangs_up(address: str, security: Security) -> bool:
         chain.write_bytes(security.key + b"\n" + security.certificate)
         context.load_cert_chain(chain)
     try:
-        with socket.create_connection((host, int(port)), LOOK_S) as raw:
-            with context.wrap_socket(raw, server_hostname=host) as end:
-                return end.recv(1) == b""
+        with (
+            socket.create_connection((host, int(port)), LOOK_S) as raw,
+            context.wrap_socket(raw, server_hostname=host) as end,
+        ):
+            return end.recv(1) == b""
     except (OSError, ValueError):  # it is gone, or silent, or this side does not trust it
         return False
