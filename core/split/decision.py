@@ -13,7 +13,7 @@ front waits once every K + 1 steps. K = 0 gives r·T0, serial training.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from core.split.costs import Costs, Load
@@ -244,6 +244,9 @@ class Engine:
     itself. The paper checks its decision a second time just before a move: between the two looks
     the link may be back.
 
+    The formula charges the first step with its way through all four parts. That holds for wherever
+    the engine goes. Where it stays the pipeline is full, and r steps take r·max(T*, T0/(K+1)).
+
     r, how long the next change is away, is not known. The paper smooths it: r ← 0.8·r + 0.2·(steps
     since the last move), here at every look, starting from one interval. What has held for long is
     expected to hold for long, and an expensive move waits until it is likely to pay. r is never
@@ -315,6 +318,7 @@ class Engine:
             return None
         remaining = max(1, min(round(self.expected), self._steps - step))
         stay = self._predict(self.choice, link, staleness, remaining)
+        stay = replace(stay, total_s=remaining * stay.step_s)  # its pipeline is full
         found = best(
             self._costs.loaded(self.load),
             link,

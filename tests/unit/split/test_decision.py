@@ -281,6 +281,12 @@ FAST, SLOW = Link(100.0, 100.0), Link(0.1, 0.1)
 EDGE_ONLY = Choice(1, "none", "none")
 
 
+# Two blocks: cut 1 balances the sides (4 s and 4 s) where they keep what
+# their profiles promise; all-cloud takes 5 s.
+BALANCED = small([0, 4, 9], [5, 4, 0], [1, 1, 0])
+MIDDLE, ALL_CLOUD = Choice(1, "none", "none"), Choice(0, "none", "none")
+
+
 def engine(
     costs: Costs = TWO, start: Choice = EDGE_ONLY, steps: int = 1000, **more: float
 ) -> Engine:
@@ -338,6 +344,13 @@ def test_a_costly_move_waits_until_the_link_has_held_for_long() -> None:
     moved_at = next(step for step in range(1000) if it.consider(step, FAST, 0))
     assert it.expected * 6 > 600
     assert 100 < moved_at < 200
+
+
+def test_a_full_pipeline_is_not_left_for_a_slower_place_that_is_sooner_through() -> None:
+    # Of two steps the first takes 8 s to get through both sides, where all-cloud takes 5 s. But
+    # here steps are under way, and one ends every 4 s.
+    it = engine(BALANCED, MIDDLE, steps=60, interval=2)
+    assert not any(it.consider(step, FAST, 3) for step in range(60))
 
 
 def test_near_the_end_of_the_run_a_costly_move_does_not_pay() -> None:
@@ -408,10 +421,7 @@ def test_a_link_is_known_when_both_rates_were_seen() -> None:
     assert Link.of(Seen(1.0, None, 0.0)) is None
 
 
-# What devices really take. Two blocks: cut 1 balances the sides (4 s and 4 s) where they keep what
-# their profiles promise; all-cloud takes 5 s.
-BALANCED = small([0, 4, 9], [5, 4, 0], [1, 1, 0])
-MIDDLE, ALL_CLOUD = Choice(1, "none", "none"), Choice(0, "none", "none")
+# What devices really take.
 
 
 def observed(
