@@ -60,7 +60,11 @@ def costs_of(spec: Any) -> Costs:
     return costs.without([cut for cut, mib in enumerate(largest) if mib > codec.LIMIT_MIB])
 
 
-def largest_mib(spec: Any, shape: Sequence[int]) -> float:
-    """MiB of the features of the largest batch, of training or tests, as float32."""
-    samples = max(spec["training"]["batch"], spec["training"]["test_batch"])
-    return float(samples * prod(shape) * FLOAT32 / 2**20)
+def largest_batch(spec: Any) -> int:
+    """Samples of the largest batch, of training or tests."""
+    return int(max(spec["training"]["batch"], spec["training"]["test_batch"]))
+
+
+def largest_mib(spec: Any, shape: Sequence[int], itemsize: int = FLOAT32) -> float:
+    """MiB of the features of the largest batch. shape, itemsize: of a sample, of a number."""
+    return float(largest_batch(spec) * prod(shape) * itemsize / 2**20)

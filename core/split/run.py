@@ -33,7 +33,7 @@ from core.split.front import Front
 from core.split.iterations import IterationLog
 from core.split.network import block_count, input_of
 from core.split.peers import Report, kept_child, kept_cloud, kept_link
-from core.split.profiles import costs_of, largest_mib
+from core.split.profiles import costs_of, largest_batch, largest_mib
 from core.split.server import Expected, Server
 from core.split.sides import CLOUD, EDGE, front_of, is_alone, other, turned
 from core.split.window import Limits
@@ -311,16 +311,22 @@ def _lead(
 
 
 def _check_features(spec: RunSpec) -> None:
-    """Raises ConfigError where the features of a fixed cut are too large to be sent."""
-    cut = spec["scheme"]["cut"]
-    if cut is None or is_alone(spec) or cut == block_count(spec):
+    """Raises ConfigError where what a batch sends is too large: features at a fixed cut, raw inputs
+    at cut 0. Where the cut is chosen, that may be 0; inner ones that send too much are not chosen.
+    """
+    fixed = spec["scheme"]["cut"]
+    cut = fixed or 0
+    if is_alone(spec) or cut == block_count(spec):
         return
-    mib = largest_mib(spec, input_of(spec, cut)[0])
+    shape, dtype = input_of(spec, cut)
+    mib = largest_mib(spec, shape, dtype.itemsize)
     if mib > codec.LIMIT_MIB:
+        most = int(largest_batch(spec) * codec.LIMIT_MIB / mib)
         raise ConfigError(
-            f"scheme.cut = {cut}: features of a batch take {mib:.0f} MiB, at most "
-            f"{codec.LIMIT_MIB:.0f} are sent; choose another cut, or a smaller training.batch "
-            "or training.test_batch"
+            f"{'a chosen cut' if fixed is None else 'scheme.cut'} = {cut}: "
+            f"{'features' if cut else 'raw inputs'} of a batch take {mib:.0f} MiB, at most "
+            f"{codec.LIMIT_MIB:.0f} are sent; lower training.batch and training.test_batch to "
+            f"{most} at most, or take a later cut"
         )
 
 

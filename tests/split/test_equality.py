@@ -248,7 +248,21 @@ def test_to_a_cut_among_frozen_blocks_no_gradient_comes_back(train: Train, tmp_p
         assert sizes == [(True, returns)] * 8
 
 
-def test_features_too_large_to_be_sent_are_an_error_before_training() -> None:
+def test_what_is_too_large_to_be_sent_is_an_error_before_training() -> None:
     spec = make_spec("resnet50_cifar", cut=1, test_batch=5000)
-    with pytest.raises(ConfigError, match=r"scheme\.cut = 1: features of a batch take 312 MiB, "):
+    text = r"scheme\.cut = 1: features of a batch take 312 MiB, at most 256 are sent; lower "
+    text += r"training\.batch and training\.test_batch to 4096 at most, or take a later cut"
+    with pytest.raises(ConfigError, match=text):
         _check_features(spec)
+    most = make_spec("resnet50_cifar", cut=1, test_batch=4096)
+    _check_features(most)
+
+
+@pytest.mark.parametrize("cut", [0, None])
+def test_raw_inputs_too_large_to_be_sent_are_an_error_where_cut_0_may_be(cut: int | None) -> None:
+    samples = 256 * 2**20 // (3 * 16 * 16)  # uint8
+    _check_features(make_spec("resnet50_cifar", cut=cut, test_batch=samples))
+    which = r"scheme\.cut" if cut == 0 else "a chosen cut"
+    text = rf"{which} = 0: raw inputs of a batch take 256 MiB, .* to {samples} at most"
+    with pytest.raises(ConfigError, match=text):
+        _check_features(make_spec("resnet50_cifar", cut=cut, test_batch=samples + 9))
