@@ -74,6 +74,9 @@ class BusyError(CoreError):
     meaning = "a board is taken by another run"
 
 
+# Exit codes of errors that come again when the same is started again.
+INCURABLE = (2, 3, 4, 7, 8)
+
 INTERRUPTED = {
     129: "stopped: the terminal was closed (SIGHUP)",
     130: "stopped by Ctrl-C (SIGINT)",

@@ -65,6 +65,23 @@ class Security:
         return cls(authority, certificate, key)
 
 
+def fit(folder: Path, names: Sequence[str], host: str) -> bool:
+    """Whether each of these sides has a certificate that can be used now, and the one that is
+    called is called at this host."""
+    try:
+        own = {name: Security.load(folder, name) for name in names}
+    except ConfigError:
+        return False
+    hosts = [_hosts(own[name].certificate) for name in names if name in LISTENING]
+    return all(host in found for found in hosts)
+
+
+def _hosts(certificate: bytes) -> list[str]:
+    extensions = x509.load_pem_x509_certificates(certificate)[0].extensions
+    found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in found]
+
+
 def make(
     folder: Path,
     names: Sequence[str] = (CLOUD, "edge"),

@@ -40,7 +40,9 @@ def _cloud(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--listen", default="0.0.0.0:50051", metavar="HOST:PORT", help="where to wait for it"
     )
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--link", action="store_true", help="emulate the network of the spec's context here"
+    )
     examples(
         parser,
         "envs/run main python -m core split cloud spec.yaml "
@@ -49,18 +51,12 @@ def _cloud(parser: argparse.ArgumentParser) -> None:
 
     def command(args: argparse.Namespace) -> None:
         from core.spec import RunSpec
-        from core.split.run import run_cloud
+        from core.split.run import Place, run_cloud
 
+        _address(args.listen)
         spec = RunSpec.load(args.spec)
-        run_cloud(
-            spec,
-            args.snapshots,
-            args.out,
-            args.listen,
-            args.certificates,
-            args.patience,
-            args.child,
-        )
+        place = Place(args.certificates, args.patience, args.child, args.shared, args.link)
+        run_cloud(spec, args.snapshots, args.out, args.listen, place)
 
     parser.set_defaults(command=command)
 
@@ -73,7 +69,6 @@ def _edge(parser: argparse.ArgumentParser) -> None:
     _both_sides(parser)
     parser.add_argument("--cloud", required=True, metavar="HOST:PORT", help="where the cloud is")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run's results")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     examples(
         parser,
         "envs/run main python -m core split edge spec.yaml "
@@ -82,10 +77,11 @@ def _edge(parser: argparse.ArgumentParser) -> None:
 
     def command(args: argparse.Namespace) -> None:
         from core.spec import RunSpec
-        from core.split.run import run_edge
+        from core.split.run import Place, run_edge
 
         spec = RunSpec.load(args.spec)
-        run_edge(spec, args.out, args.cloud, args.certificates, args.patience, args.child)
+        place = Place(args.certificates, args.patience, args.child, args.shared)
+        run_edge(spec, args.out, args.cloud, place)
 
     parser.set_defaults(command=command)
 
@@ -102,6 +98,8 @@ def _both_sides(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long the other side may stay away before this one ends",
     )
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--shared", action="store_true", help=argparse.SUPPRESS)
 
 
 def _certificates(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -89,14 +89,16 @@ def connect(
     observer: LinkObserver | None = None,
     limits: Limits = DEFAULT,
     called: str = "cloud",
+    made: Callable[[Channel], object] = lambda channel: None,
 ) -> Channel:
     """A new session with the cloud at `address` (host:port). Waits for it to be there.
 
-    security: None speaks plain text. called: what messages call the other side. Raises PeerError
-    when the cloud cannot be reached within `limits.patience` seconds, is not who its certificate
-    should say, or refuses.
+    security: None speaks plain text. called: what messages call the other side. made: gets the
+    channel before it has met anybody. Raises PeerError when the cloud cannot be reached within
+    `limits.patience` seconds, is not who its certificate should say, or refuses.
     """
     channel = Channel(hello, limits, observer)
+    made(channel)
     caller = _Caller(address, security, channel, called)
     threading.Thread(target=caller.run, name="split-client", daemon=True).start()
     try:

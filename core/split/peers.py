@@ -14,18 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from core.errors import PeerError
+from core.errors import INCURABLE, PeerError
 from core.split.contexts import Context
 from core.split.link import Link
 
 log = logging.getLogger(__name__)
 
+GivenUp = Callable[[str, int], object]
 Report = dict[str, Any] | None
 
 HERE = "127.0.0.1"
 START_S, STOP_S = 120.0, 30.0
 RESTARTS, HEALTHY_S = 5, 60.0
-INCURABLE = (2, 3, 4, 7, 8)  # exit codes of errors that come again
 
 
 class Keeper:
@@ -37,7 +37,7 @@ class Keeper:
         what: str,
         start: Callable[[], object],
         wait: Callable[[], int | None],
-        given_up: Callable[[str, int], object] = lambda reason, code: None,
+        given_up: GivenUp = lambda reason, code: None,
     ) -> None:
         """start: it again, raises PeerError. wait: until it has ended; its exit code.
         given_up: called with a reason and that code when it will not be started again."""
@@ -70,6 +70,7 @@ class Keeper:
                 self._start()
             except PeerError as error:
                 log.error("%s", error)
+                self._given_up(str(error), error.exit_code)
                 return
 
     def _end(self, how: str, code: int) -> None:
@@ -100,23 +101,19 @@ def kept_link(
 
 @contextmanager
 def kept_cloud(
-    spec: Path,
-    snapshots: Path,
-    certificates: Path,
-    patience: float,
-    address: tuple[str, int] = (HERE, 0),
+    spec: Path, snapshots: Path, certificates: Path, patience: float, given_up: GivenUp
 ) -> Iterator[int]:
-    """The cloud's side of a run on a port of this machine, which it keeps when it is started
-    again. address: to listen at; port 0 is any. Raises PeerError when it does not start."""
-    words = [str(spec), "--snapshots", str(snapshots)]
+    """The cloud's side of a run whose edge is on this machine too; its port, which it keeps when it
+    is started again. given_up: as of Keeper. Raises PeerError when it does not start."""
+    words = [str(spec), "--snapshots", str(snapshots), "--shared"]
     words += ["--certificates", str(certificates), "--patience", str(patience)]
-    process, port = _start_cloud(words, address)
+    process, port = _start_cloud(words, 0)
 
     def again() -> None:
         nonlocal process
-        process, _ = _start_cloud(words, (address[0], port))
+        process, _ = _start_cloud(words, port)
 
-    keeper = Keeper("cloud", again, lambda: process.wait() or None)
+    keeper = Keeper("cloud", again, lambda: process.wait() or None, given_up)
     try:
         yield port
     finally:
@@ -125,9 +122,7 @@ def kept_cloud(
 
 
 @contextmanager
-def kept_child(
-    what: str, words: list[str], given_up: Callable[[str, int], object] = lambda reason, code: None
-) -> Iterator[None]:
+def kept_child(what: str, words: list[str], given_up: GivenUp) -> Iterator[None]:
     """A verb of `core` as a process of its own, which ends by itself when its work is done.
     what: name in messages. words: of the verb; `--child` is added. given_up: as of Keeper."""
     process = _child(words)
@@ -152,8 +147,8 @@ def _child(words: list[str]) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def _start_cloud(words: list[str], address: tuple[str, int]) -> "tuple[subprocess.Popen[str], int]":
-    process = _child(["split", "cloud", *words, "--listen", f"{address[0]}:{address[1]}"])
+def _start_cloud(words: list[str], port: int) -> "tuple[subprocess.Popen[str], int]":
+    process = _child(["split", "cloud", *words, "--listen", f"{HERE}:{port}"])
     assert process.stdout is not None
     try:
         return process, int(json.loads(_line(process.stdout, START_S))["port"])

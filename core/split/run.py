@@ -9,15 +9,17 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from core import machine, results
 from core.data.manifest import entry_of
-from core.errors import ConfigError, PeerError
+from core.errors import INCURABLE, ConfigError, PeerError
 from core.files import write_text
 from core.measure.recorder import FILE, copy_trace, measured
 from core.spec import RunSpec
@@ -32,7 +34,7 @@ from core.split.estimator import Estimator, FromCloud
 from core.split.front import Front
 from core.split.iterations import IterationLog
 from core.split.network import block_count, input_of
-from core.split.peers import Report, kept_child, kept_cloud, kept_link
+from core.split.peers import HERE, Report, kept_child, kept_cloud, kept_link
 from core.split.profiles import costs_of, largest_batch, largest_mib
 from core.split.server import Expected, Server
 from core.split.sides import CLOUD, EDGE, front_of, is_alone, other, turned
@@ -44,8 +46,51 @@ from core.training.snapshot import Snapshots
 log = logging.getLogger(__name__)
 
 PATIENCE = 600.0  # seconds that a side waits for the other by default
+LOOK_S = 0.5  # how often whoever waits looks whether the other side was given up
 
 Call = Callable[[Hello, Estimator], Channel]
+
+
+@dataclass(frozen=True)
+class Place:
+    """How one side runs by itself. folder: of its certificates. patience: seconds that it waits for
+    the other side. child: of a process whose end is this one's too. shared: the other side is on
+    this machine, whose meter counts both. linked: a cloud has the emulated link before it."""
+
+    folder: Path
+    patience: float = PATIENCE
+    child: bool = False
+    shared: bool = False
+    linked: bool = False
+
+
+class Other:
+    """The other side, as whoever keeps it going knows it: once it is given up, nobody here waits
+    for it any longer."""
+
+    def __init__(self) -> None:
+        self._channel: Channel | None = None
+        self._given_up: PeerError | None = None
+
+    def met(self, channel: Channel) -> None:
+        """This is the session with it, or will be."""
+        self._channel = channel
+        if self._given_up is not None:
+            channel.fail(self._given_up)
+
+    def give_up(self, reason: str, exit_code: int) -> None:
+        """It will not come back: whoever waits ends with this. From any thread."""
+        error = PeerError(reason)
+        if exit_code in INCURABLE:
+            error.exit_code = exit_code  # the one that it ended with
+        self._given_up = error
+        if self._channel is not None:
+            self._channel.fail(error)
+
+    def check(self) -> None:
+        """Raises the PeerError with which it was given up."""
+        if self._given_up is not None:
+            raise self._given_up
 
 
 def run(spec: RunSpec, out: Path, patience: float = PATIENCE) -> None:
@@ -66,47 +111,43 @@ def run(spec: RunSpec, out: Path, patience: float = PATIENCE) -> None:
         certificates.make(own, replace=True)  # both sides start here
         copy = beside / "spec.yaml"
         spec.save(copy)
-        context = Context.of(spec["context"])
+        context, partner = Context.of(spec["context"]), Other()
         if turned(spec):
             open_data(spec)  # the edge's, which would find out too late to be heard
             server = stack.enter_context(
-                _leading(spec, beside / CLOUD, "127.0.0.1:0", own, patience)
+                _leading(spec, beside / CLOUD, f"{HERE}:0", Place(own, patience))
             )
             port, report = stack.enter_context(kept_link(context, server.port))
-            words = ["split", "edge", str(copy), "--out", str(out), "--cloud", f"127.0.0.1:{port}"]
-            words += ["--certificates", str(own), "--patience", str(patience)]
-            stack.enter_context(kept_child("edge", words))
-            _lead(spec, out, accepting(server, patience), report, of="both sides")
+            words = ["split", "edge", str(copy), "--out", str(out), "--cloud", f"{HERE}:{port}"]
+            words += ["--certificates", str(own), "--patience", str(patience), "--shared"]
+            stack.enter_context(kept_child("edge", words, partner.give_up))
+            _lead(spec, out, accepting(server, patience, partner), report, of="both sides")
             copy_trace(beside / EDGE, out / "trace_edge.csv")
             return
-        port = stack.enter_context(kept_cloud(copy, beside / CLOUD, own, patience))
+        gone = partner.give_up
+        port = stack.enter_context(kept_cloud(copy, beside / CLOUD, own, patience, gone))
         port, report = stack.enter_context(kept_link(context, port))
-        call = caller(spec, f"127.0.0.1:{port}", Security.load(own, EDGE), patience)
+        call = caller(spec, f"{HERE}:{port}", Place(own, patience), partner)
         _lead(spec, out, call, report, of="both sides")
         copy_trace(beside / CLOUD, out / "trace_cloud.csv")
 
 
 def run_edge(
-    spec: RunSpec, out: Path, address: str, folder: Path, patience: float, child: bool
+    spec: RunSpec, out: Path, address: str, place: Place, cloud: Other | None = None
 ) -> None:
-    """The edge alone, with a cloud at `address` (host:port). folder: of its certificates. child:
-    of a process that has this device already, and whose end is this one's too."""
-    call = caller(spec, address, Security.load(folder, EDGE), patience)
-    if child:
+    """The edge alone, with a cloud at `address` (host:port). cloud: as whoever keeps it going knows
+    it. Of a child, the parent has this device already."""
+    call = caller(spec, address, place, cloud or Other())
+    if place.child:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        _follow_cloud(spec, out, call, patience, shared=True)
+        _follow_cloud(spec, out, call, place)
         return
     with alone_on(spec["edge"]["name"]):
         if run_folder.is_finished(out, lambda: identity(spec)):
             log.info("%s is finished already", out)
             return
-        if spec["context"]["timing"] == "emulated":
-            log.warning(
-                "the spec's context is %s, emulated: start `split link` before the cloud, or the "
-                "result is of another network than it says", spec["context"]["title"],
-            )  # fmt: skip
         if turned(spec) and not is_alone(spec):
-            _follow_cloud(spec, out, call, patience, shared=False)
+            _follow_cloud(spec, out, call, place)
         else:
             _lead(spec, out, None if is_alone(spec) else call, dict)
 
@@ -116,13 +157,12 @@ def run_cloud(
     snapshots: Path | None,
     out: Path | None,
     listen: str,
-    folder: Path,
-    patience: float,
-    child: bool,
+    place: Place,
+    edge: Other | None = None,
 ) -> None:
     """The cloud alone: wait for the edge, and work with it until the run has finished. snapshots:
-    their folder, where the edge leads. out: folder of the results, where the cloud does. child: of
-    a process that wants to be told the port, and whose end is this one's too."""
+    their folder, where the edge leads. out: folder of the results, where the cloud does. edge: as
+    whoever keeps it going knows it. The parent of a child is told the port."""
     if turned(spec):
         if out is None:
             raise ConfigError("the cloud has the first blocks, so it leads: give --out FOLDER")
@@ -130,75 +170,102 @@ def run_cloud(
             log.info("%s is finished already", out)
             return
         beside = run_folder.snapshots(out)
-        with _leading(spec, beside / CLOUD, listen, folder, patience) as server:
-            log.info("the cloud listens on port %d; it leads", server.port)
-            _lead(spec, out, accepting(server, patience), dict)
+        with (
+            _leading(spec, beside / CLOUD, listen, place) as server,
+            _linked(spec, server.port, listen, place) as (port, report),
+        ):
+            log.info("the cloud listens on port %d; it leads", port)
+            _lead(spec, out, accepting(server, place.patience, edge), report)
         return
     if snapshots is None:
         raise ConfigError("the cloud has the last blocks, so it follows: give --snapshots FOLDER")
-    _follow_edge(spec, snapshots, listen, folder, patience, child)
+    _follow_edge(spec, snapshots, listen, place)
 
 
-def _follow_edge(
-    spec: RunSpec, snapshots: Path, listen: str, folder: Path, patience: float, child: bool
-) -> None:
+def _follow_edge(spec: RunSpec, snapshots: Path, listen: str, place: Place) -> None:
     """The back in the cloud: wait for the edge, and answer until it has finished."""
     _use_threads(spec, CLOUD)
     if spec["model"]["weights"]:
         entry_of(Path(spec["model"]["weights"]))  # raises DataError, before anybody waits
     own = Snapshots(snapshots, spec.digest)
-    limits = Limits(patience=patience)
     expected = Expected(spec.digest, (EDGE,), lambda hello: common_step(own, hello))
-    server = Server(listen, Security.load(folder, CLOUD), expected, limits)
-    if child:
-        print(f'{{"port": {server.port}}}', flush=True)
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-    else:
-        log.info("the cloud listens on port %d; Ctrl-C ends it", server.port)
+    server = _server(spec, listen, place, expected)
     try:
-        with measured(snapshots, spec, CLOUD, CLOUD, shared=child):
-            _serve(spec, server, snapshots, patience)
+        with _linked(spec, server.port, listen, place) as (port, _):
+            if place.child:
+                print(f'{{"port": {port}}}', flush=True)
+                threading.Thread(target=_end_with_parent, daemon=True).start()
+            else:
+                log.info("the cloud listens on port %d; Ctrl-C ends it", port)
+            with measured(snapshots, spec, CLOUD, CLOUD, shared=place.shared):
+                _serve(spec, server, snapshots, place)
     finally:
         server.stop()
 
 
-def _serve(spec: RunSpec, server: Server, snapshots: Path, patience: float) -> None:
-    """One session after the other until the edge has finished."""
+def _server(spec: RunSpec, listen: str, place: Place, expected: Expected) -> Server:
+    """The port of a cloud; behind an emulated link, one that is free."""
+    inside = f"{HERE}:0" if place.linked and spec["context"]["timing"] == "emulated" else listen
+    security = Security.load(place.folder, CLOUD)
+    return Server(inside, security, expected, Limits(patience=place.patience))
+
+
+@contextmanager
+def _linked(
+    spec: RunSpec, port: int, listen: str, place: Place
+) -> Iterator[tuple[int, Callable[[], Report]]]:
+    """The port to call of a cloud that listens at `port`: that of the emulated link, where it has
+    to be here; and what returns the link's report."""
+    context = Context.of(spec["context"])
+    if context.emulated and place.linked:
+        host, _, number = listen.rpartition(":")
+        with kept_link(context, port, (host, int(number))) as found:
+            yield found
+        return
+    if context.emulated and not place.child:
+        log.warning(
+            "the spec's context is %s, emulated: give --link, or start `split link` before this "
+            "cloud; else the result is of another network than it says", context.title,
+        )  # fmt: skip
+    yield port, dict
+
+
+def _serve(spec: RunSpec, server: Server, snapshots: Path, place: Place) -> None:
+    """One session after the other until the edge has finished. A child waits as long as its
+    parent."""
     while True:
-        channel = server.accept()
+        channel = _accepted(server, None if place.child else place.patience, Other())
         try:
             Back(spec, channel, snapshots).serve()
-            channel.close(timeout=patience)
+            channel.close(timeout=place.patience)
             return
         except SessionLost as lost:
             log.warning("%s; waiting for the edge", lost)
 
 
-def _follow_cloud(spec: RunSpec, out: Path, call: Call, patience: float, shared: bool) -> None:
+def _follow_cloud(spec: RunSpec, out: Path, call: Call, place: Place) -> None:
     """The back on the edge, where the images are: call the cloud, and answer until it has
-    finished. shared: the cloud is on this machine too."""
+    finished."""
     _use_threads(spec, EDGE)
     data = open_data(spec)
     own = Snapshots(run_folder.snapshots(out) / EDGE, spec.digest)
-    with measured(own.folder, spec, EDGE, EDGE, shared=shared):
+    with measured(own.folder, spec, EDGE, EDGE, shared=place.shared):
         while True:
             channel = call(Hello(EDGE, spec.digest, tuple(own.steps())), Estimator())
             try:
                 Back(spec, channel, own.folder, data, out).serve()
-                channel.close(timeout=patience)
+                channel.close(timeout=place.patience)
                 return
             except SessionLost as lost:
                 log.warning("%s; calling the cloud again", lost)
 
 
 @contextmanager
-def _leading(
-    spec: RunSpec, snapshots: Path, listen: str, folder: Path, patience: float
-) -> Iterator[Server]:
-    """The port of a cloud that leads. snapshots: folder of its own. folder: of certificates."""
+def _leading(spec: RunSpec, snapshots: Path, listen: str, place: Place) -> Iterator[Server]:
+    """The port of a cloud that leads. snapshots: folder of its own."""
     own = Snapshots(snapshots, identity(spec))
     expected = Expected(spec.digest, (EDGE,), lambda hello: common_step(own, hello, leads=True))
-    server = Server(listen, Security.load(folder, CLOUD), expected, Limits(patience=patience))
+    server = _server(spec, listen, place, expected)
     try:
         yield server
     finally:
@@ -227,27 +294,41 @@ def _listed(steps: list[int]) -> str:
     return f"snapshots of the steps {steps}" if steps else "no snapshots"
 
 
-def accepting(server: Server, patience: float) -> Call:
-    """Waits for a session that the edge opens."""
+def accepting(server: Server, patience: float, edge: Other | None = None) -> Call:
+    """Waits for a session that the edge opens. edge: as whoever keeps it going knows it."""
 
     def accept(hello: Hello, estimator: Estimator) -> Channel:
-        try:
-            channel = server.accept(timeout=patience)
-        except TimeoutError:
-            raise PeerError(
-                f"the edge did not call within {patience:g} s. Look whether it runs, and at the "
-                "link between. Snapshots are safe: the same command goes on"
-            ) from None
+        channel = _accepted(server, patience, edge or Other())
         channel.observe(FromCloud(estimator))
         return channel
 
     return accept
 
 
-def caller(spec: RunSpec, address: str, security: Security, patience: float) -> Call:
+def _accepted(server: Server, patience: float | None, edge: Other) -> Channel:
+    """The next session that the edge opens. patience: seconds to wait for it; None is for ever.
+    Raises PeerError when it did not call, or was given up."""
+    end = None if patience is None else time.monotonic() + patience
+    while end is None or time.monotonic() < end:
+        edge.check()
+        try:
+            channel = server.accept(timeout=LOOK_S)
+        except TimeoutError:
+            continue
+        edge.met(channel)
+        return channel
+    raise PeerError(
+        f"the edge did not call within {patience:g} s. Look whether it runs, and at the link "
+        "between. Snapshots are safe: the same command goes on"
+    )
+
+
+def caller(spec: RunSpec, address: str, place: Place, cloud: Other) -> Call:
     """Opens a session with the cloud at an address."""
-    limits = Limits(patience=patience)
-    return lambda hello, observer: connect(address, security, hello, observer, limits)
+    security, limits = Security.load(place.folder, EDGE), Limits(patience=place.patience)
+    return lambda hello, observer: connect(
+        address, security, hello, observer, limits, made=cloud.met
+    )
 
 
 def identity(spec: RunSpec) -> str:

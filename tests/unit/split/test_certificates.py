@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from core.errors import ConfigError
-from core.split.certificates import Security, make
+from core.split.certificates import Security, fit, make
 
 
 @pytest.fixture
@@ -69,6 +69,20 @@ def test_they_last_as_long_as_asked(tmp_path: Path) -> None:
             timezone.utc
         )
         assert timedelta(days=2, hours=23) < left <= timedelta(days=3)
+
+
+def test_they_fit_while_all_are_whole_and_the_clouds_names_the_host(folder: Path) -> None:
+    sides = ("cloud", "edge")
+    assert fit(folder, sides, "192.0.2.7")
+    assert not fit(folder, sides, "192.0.2.8")
+    (folder / "edge.key").rename(folder / "aside")
+    assert not fit(folder, sides, "192.0.2.7")  # half made
+    (folder / "aside").rename(folder / "edge.key")
+    make(folder / "other", sides)
+    shutil.copy(folder / "other/ca.crt", folder)  # made again, and that was killed
+    assert not fit(folder, sides, "192.0.2.7")
+    make(folder, sides, days=0, hosts=("192.0.2.7",), replace=True)
+    assert not fit(folder, sides, "192.0.2.7")  # expired
 
 
 def test_what_is_there_is_not_overwritten_unless_asked(folder: Path) -> None:
