@@ -21,6 +21,7 @@ from core.errors import CoreError
 from core.federated import config as federated_settings
 from core.frameworks import FRAMEWORKS
 from core.split import config as split_settings
+from core.split.schemes import SCHEMES as SPLIT_SCHEMES
 
 # Every command goes through the launchers in envs, which are found wherever Snakemake works.
 ENVS = shlex.quote(f"{workflow.basedir}/envs")
@@ -67,16 +68,12 @@ onstart:
             "config/hosts.example.yaml (docs/devices.md). On the device itself, use "
             "`--config device=local`; to see the plan, add `-n`."
         )
-    if config["split"]["edge"]["device"] not in ("local", *BOARDS):
-        raise WorkflowError(
-            f"split.edge.device = {config['split']['edge']['device']!r}: write into "
-            "config/hosts.yaml where it is (docs/devices.md); to see the plan, add `-n`."
-        )
-    if config["split"]["cloud"]["device"] != "local":
-        raise WorkflowError(
-            f"split.cloud.device = {config['split']['cloud']['device']!r}: the cloud runs here. "
-            "Elsewhere, start it by hand: docs/split.md; to see the plan, add `-n`."
-        )
+    for side in ("edge", "cloud"):
+        if config["split"][side]["device"] not in ("local", *BOARDS):
+            raise WorkflowError(
+                f"split.{side}.device = {config['split'][side]['device']!r}: write into "
+                "config/hosts.yaml where it is (docs/devices.md); to see the plan, add `-n`."
+            )
     federated = config["federated"]
     for name, side in {
         "server": federated["server"],
@@ -266,9 +263,28 @@ def threads_here(wildcards):
     return 0 if wildcards.device in BOARDS else 1
 
 
+def devices_of_split(wildcards):
+    """Those that a run of split training takes: that of the edge, and that of the cloud where it
+    has a part."""
+    scheme = SPLIT_SCHEMES[split_key(wildcards).scheme]
+    cloud = config["split"]["cloud"]["device"]
+    return {wildcards.device} if scheme.cut == "edge" else {wildcards.device, cloud}
+
+
+def threads_of_split(wildcards):
+    """What a run of split training takes of this host: nothing where boards do all the work."""
+    return int(not devices_of_split(wildcards) <= BOARDS.keys())
+
+
 def slot(device):
     """One run at a time on each device: 1 for the rule's own device, 0 for the others."""
     return lambda wildcards: int(wildcards.device == device)
 
 
+def slot_of_split(device):
+    """The same of a run that has two."""
+    return lambda wildcards: int(device in devices_of_split(wildcards))
+
+
 SLOTS = {f"slot_{device}": slot(device) for device in DEVICES}
+SPLIT_SLOTS = {f"slot_{device}": slot_of_split(device) for device in DEVICES}

@@ -1,5 +1,6 @@
-# Split training between edge and cloud: one run each, both sides started by one command. Snapshots
-# of both sides lie beside the folder of a run, at a path that Snakemake does not know.
+# Split training between edge and cloud: one run each, both sides started by one command, each on its
+# device. Snapshots of both sides lie beside the folder of a run, at a path that Snakemake does not
+# know.
 
 
 rule split_profile_spec:
@@ -24,6 +25,7 @@ rule split_profile:
         profile="results/{scale}/{device}/split/profiles/{split_task}-{side}.json",
     log:
         "logs/{scale}/{device}/split/profiles/{split_task}-{side}.log",
+    threads: threads_here
     resources:
         **SLOTS,
     params:
@@ -61,8 +63,9 @@ rule split_run:
         iterations="results/{scale}/{device}/split/{split_task}/{context}/{split_run}/iterations.csv",
     log:
         "logs/{scale}/{device}/split/{split_task}/{context}/{split_run}.log",
+    threads: threads_of_split
     resources:
-        **SLOTS,
+        **SPLIT_SLOTS,
     params:
         folder=folder_of_output,
     message:

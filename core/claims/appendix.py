@@ -58,7 +58,7 @@ def _experiment(
     estimates = [estimate(run).hours for run in runs]
     hours = sum(each for each in estimates if each is not None)
     unknown = sum(each is None for each in estimates)
-    boards = {run.device for run in runs} - {"local"}
+    boards = {device for run in runs for device in run.devices} - {"local"}
     command = " ".join(["snakemake", *claim.targets, "--cores 1", *options])
     known = f"{minutes(3600 * hours)} on {', '.join(sorted(boards)) or 'this machine'}"
     if unknown == len(runs):

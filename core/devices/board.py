@@ -22,6 +22,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -154,6 +155,17 @@ def stop(root: Path, ask: Answer) -> Answer:
     return _public(_state(root, job))
 
 
+def port(root: Path, ask: Answer) -> Answer:
+    """A port at which nobody listens: the one that is wanted, if that can be. ask: port."""
+    for wanted in (int(ask["port"]), 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("", wanted))
+                return {"port": probe.getsockname()[1]}
+    raise ValueError("no port is free")
+
+
 def files(root: Path, ask: Answer) -> Answer:
     """Size and checksum of every file below a path, or of that file. ask: base, path."""
     work = _inside(root / "work", ask["base"])
@@ -190,6 +202,7 @@ VERBS = {
     "follow": follow,
     "status": status,
     "stop": stop,
+    "port": port,
     "files": files,
     "clean": clean,
 }

@@ -10,6 +10,8 @@ from core.errors import ConfigError, CoreError
 
 log = logging.getLogger(__name__)
 
+HERE = "local"  # this host, among the names of config/devices
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verbs below `devices`."""
@@ -94,13 +96,13 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="board")
+    parser.add_argument("name", help="board; of a split run, that of the edge, or `local`")
     parser.add_argument("--environment", default="main", help="environment of the command there")
     parser.add_argument(
         "--patience", type=float, default=600.0, help="seconds that a silent board is waited for"
     )
     parser.add_argument(
-        "--here", metavar="ADDRESS", help="of this host, at which an edge there finds the cloud"
+        "--here", metavar="ADDRESS", help="of this host, at which an edge there finds a cloud here"
     )
     parser.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="COMMAND", help="as after `python -m core`"
@@ -108,23 +110,21 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
     def command(args: argparse.Namespace) -> None:
         from core.devices.backoff import Backoff
-        from core.devices.dispatch import carry
+        from core.devices.dispatch import carry, goes_on
         from core.devices.job import Job
-        from core.devices.split import carry_edge, has_cloud
+        from core.devices.split import carry_split, is_split
 
         words = args.words[1:] if args.words[:1] == ["--"] else args.words
-        board, job = host(args.name, args.hosts), Job.of(words, args.environment)
+        job, backoff = Job.of(words, args.environment), Backoff(patience=args.patience)
+        if is_split(job):
+            edge = None if args.name == HERE else host(args.name, args.hosts)
+            carry_split(edge, job, backoff, args.hosts, args.here)
+            return
+        board = host(args.name, args.hosts)
         try:
-            backoff = Backoff(patience=args.patience)
-            if has_cloud(job):
-                carry_edge(board, job, backoff, args.here)
-            else:
-                carry(board, job, backoff)
+            carry(board, job, backoff)
         except KeyboardInterrupt:
-            log.warning(
-                "%s goes on on %s; the same command finds it again, `core devices stop %s` ends it",
-                job.title, board.name, job.title,
-            )  # fmt: skip
+            goes_on(job.title, [board.name])
             raise
 
     parser.set_defaults(command=command)

@@ -21,6 +21,7 @@ from core.devices.connection import Connection, LostError
 from core.devices.hosts import Host
 from core.devices.job import Job, Sent, base, code
 from core.errors import (
+    INCURABLE,
     INTERRUPTED,
     BoardError,
     BusyError,
@@ -29,13 +30,13 @@ from core.errors import (
     UnreachableError,
 )
 from core.files import digest, replacing
-from core.training import run_folder
 from core.training.progress import minutes
 from core.training.snapshot import KEPT
 
 log = logging.getLogger(__name__)
 
 RESTARTS = 3  # of a job that was killed, or whose board started again
+HEALTHY_S = 60.0  # a part of a run that lived for so long was a good start
 HEARTBEAT_S = 120.0
 SNAPSHOT_S = 600.0
 CLOCK_S = 86_400.0  # off by more, certificates and dates of results are wrong
@@ -56,18 +57,23 @@ class Watched:
     line: str = ""  # of the log, not whole yet
     error: str = ""  # the last line that says so
     seen: bool = False  # running, by this process
+    wanted: bool = True  # of a side: the other one has not ended
+    over: bool = False  # it has ended; its results come
     restarts: int = 0
+    begun: float = field(default_factory=time.monotonic)  # the last attempt
     saved: float = field(default_factory=time.monotonic)  # when snapshots were last fetched
 
 
-def carry(host: Host, job: Job, backoff: Backoff | None = None) -> None:
-    """Run a job on a board and bring back what it wrote; what it says is logged here.
+def carry(
+    host: Host, job: Job, backoff: Backoff | None = None, watched: Watched | None = None
+) -> None:
+    """Run a job on a board and bring back what it wrote; what it says is logged here. watched: for
+    others to look at and to say that a part is not wanted any more.
 
     Raises the error that the command there had, with its exit code; LoginError, BoardError,
     BusyError of the board; UnreachableError when it has stayed away for as long as `backoff` says.
     """
-    watched = Watched()
-    backoff = backoff or Backoff()
+    watched, backoff = watched or Watched(), backoff or Backoff()
     waits, began = backoff.waits(), time.monotonic()
     while True:
         known = watched.offset
@@ -98,46 +104,54 @@ def _carry(there: Connection, job: Job, watched: Watched) -> None:
         if state["state"] == "running" and not ours:
             raise BusyError(
                 f"{there.host.name} runs an earlier form of {job.title}; end it first "
-                f"(core devices stop {job.title})"
+                f"(core devices stop {job.out or ''})"
             )
         if state["state"] == "running":
             if not watched.seen:
                 log.info("%s runs on %s already; watching it", job.title, there.host.name)
+        elif not watched.wanted:
+            return
         elif not (ours and state["state"] == "ended" and _counts(state, job, watched)):
-            _begin(there, job, watched, state["state"])
+            _begin(there, job, watched, state)
+            if not watched.wanted:  # since then
+                there.ask("stop", job=job.name, patience=0)
         watched.seen = True
         ended = _follow(there, job, watched)
-        if ended["state"] == "ended":
+        if not watched.wanted or (ended["state"] == "ended" and _counts(ended, job, watched)):
             break
-        log.warning("%s: %s was %s", there.host.name, job.title, _WORDS[ended["state"]])
-    _check_end(there.host, job, watched, ended["exit_code"])
-    if job.out is not None:
-        _fetch(there, job.out)
+        log.warning("%s: %s %s", there.host.name, job.title, _how(ended))
+    watched.over = True
+    _check_end(there.host, job, watched, ended["exit_code"] or 0)
+    for path in job.results:
+        _fetch(there, path)
+    _drop_old(job)
 
 
 def _counts(state: dict[str, Any], job: Job, watched: Watched) -> bool:
     """Whether an end is that of this attempt, or a success that needs no other. Environments are
-    looked at every time: their lists change."""
-    return watched.seen or (job.spec is not None and state["exit_code"] == 0)
+    looked at every time: their lists change. A part is needed until the run has ended."""
+    if watched.seen:
+        return not job.part or state["exit_code"] in (0, *INCURABLE)
+    return job.spec is not None and not job.part and state["exit_code"] == 0
 
 
-_WORDS = {
-    "lost": "killed; it goes on from its last snapshot",
-    "rebooted": "cut short because the board started again; it goes on from its last snapshot",
-    "none": "removed from the board; it begins again",
-}
+def _how(state: dict[str, Any]) -> str:
+    """What became of a job that is begun again."""
+    words = {
+        "lost": "was killed; it goes on from its last snapshot",
+        "rebooted": "was cut short because the board started again; it goes on from its last "
+        "snapshot",
+        "none": "was removed from the board; it begins again",
+    }
+    ended = f"ended with exit code {state['exit_code']}; it goes on from its last snapshot"
+    return words.get(state["state"], ended)
 
 
-def _begin(there: Connection, job: Job, watched: Watched, before: str) -> None:
+def _begin(there: Connection, job: Job, watched: Watched, before: dict[str, Any]) -> None:
     """Send what is missing and start the job."""
     host = there.host
     if watched.seen:
-        watched.restarts += 1
-        if watched.restarts > RESTARTS:
-            raise BoardError(
-                f"{host.name}: {job.title} was {_WORDS.get(before, before)}, {RESTARTS} times in a "
-                "row; look at the board (memory, power supply, temperature)"
-            )
+        _count_restart(host, job, watched, before)
     own, inputs = code(), list(job.inputs())
     inputs += _new_snapshots(there, job)
     wanted = {sent.sha256: sent for sent in [*own, *inputs]}
@@ -159,7 +173,21 @@ def _begin(there: Connection, job: Job, watched: Watched, before: str) -> None:
     if "busy" in answer:
         raise BusyError(_busy(host, answer["busy"]))
     watched.offset, watched.line, watched.error = 0, "", ""
+    watched.begun = time.monotonic()
     log.info("%s runs on %s (%s)", job.title, host.name, host.address)
+
+
+def _count_restart(host: Host, job: Job, watched: Watched, before: dict[str, Any]) -> None:
+    """Raises BoardError for a job that cannot be kept going."""
+    if job.part and time.monotonic() - watched.begun > HEALTHY_S:
+        watched.restarts = 0
+    watched.restarts += 1
+    if watched.restarts > RESTARTS:
+        said = f" ({watched.error})" if watched.error else ""
+        raise BoardError(
+            f"{host.name}: {job.title} {_how(before)}, {RESTARTS} times in a row{said}; look at "
+            "the board (memory, power supply, temperature)"
+        )
 
 
 def _command(host: Host, job: Job) -> list[str]:
@@ -216,13 +244,12 @@ def _check_environment(there: Connection, job: Job) -> None:
 
 def _new_snapshots(there: Connection, job: Job) -> list[Sent]:
     """Snapshots that lie here and not on the board."""
-    if job.out is None:
-        return []
-    here = list(job.snapshots())
-    if not here:
-        return []
-    path = str(run_folder.snapshots(job.out))
-    known = {name for name, *_ in there.ask("files", base=base(), path=path)["files"]}
+    here = list(job.snapshots_here())
+    known = {
+        name
+        for path in (job.snapshots if here else ())
+        for name, *_ in there.ask("files", base=base(), path=str(path))["files"]
+    }
     return [sent for sent in here if sent.path not in known]
 
 
@@ -257,9 +284,9 @@ def _follow(there: Connection, job: Job, watched: Watched) -> dict[str, Any]:
                 f"{there.host.name}: what watches over {job.title} has been silent for "
                 f"{minutes(state['beat_age'])}; look at the board. The same command finds the run"
             )
-        if time.monotonic() - watched.saved > SNAPSHOT_S and job.spec and job.out:
+        if time.monotonic() - watched.saved > SNAPSHOT_S and job.spec:
             watched.saved = time.monotonic()
-            _fetch_snapshots(there, run_folder.snapshots(job.out))
+            _fetch_snapshots(there, job)
     if state["state"] == "running":
         raise LostError(f"{there.host.name}: the connection ended")
     return state
@@ -293,7 +320,21 @@ def _check_end(host: Host, job: Job, watched: Watched, code: int) -> None:
     raise kinds.get(code, BoardError)(f"{host.name}: {said}")
 
 
+def goes_on(title: object, boards: Sequence[str]) -> None:
+    """Say that a run does so without this process."""
+    log.warning(
+        "%s goes on on %s; the same command finds it again, `core devices stop %s` ends it",
+        title, " and ".join(boards), title,
+    )  # fmt: skip
+
+
 # The way back.
+
+
+def bring(host: Host, job: Job) -> None:
+    """Bring back the snapshots of a job that was stopped there. Raises the errors of a board."""
+    with Connection(host) as there:
+        _fetch_snapshots(there, job)
 
 
 def _fetch(there: Connection, path: Path) -> None:
@@ -307,10 +348,16 @@ def _fetch(there: Connection, path: Path) -> None:
             _fetch_file(there, f"{answer['folder']}/{name}", Path(name), size, sha, bar)
 
 
-def _fetch_snapshots(there: Connection, path: Path) -> None:
+def _fetch_snapshots(there: Connection, job: Job) -> None:
     """Bring back the snapshots that are there now; as on the board, the newest ones stay."""
-    _fetch(there, path)
-    for folder in {file.parent for file in path.rglob("step-*.safetensors")}:
+    for path in job.snapshots:
+        _fetch(there, path)
+    _drop_old(job)
+
+
+def _drop_old(job: Job) -> None:
+    files = [file for path in job.snapshots for file in path.rglob("step-*.safetensors")]
+    for folder in {file.parent for file in files}:
         for old in sorted(folder.glob("step-*.safetensors"))[:-KEPT]:
             old.unlink()
 

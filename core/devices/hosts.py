@@ -16,6 +16,7 @@ class Host:
     """How to reach a board, and what to use there. `core/schemas/hosts.schema.yaml` has the words.
 
     keys: files of private keys; none lets the agent and ~/.ssh decide. jump: a host in between.
+    cloud_port: at which the cloud of a split run listens there; None is one that is free.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Host:
     folder: str
     python: str | None
     known_hosts: Path
+    cloud_port: int | None = None
 
     @property
     def address(self) -> str:
@@ -71,6 +73,7 @@ def _resolved(name: str, entry: dict[str, Any]) -> Host:
         folder=entry.get("folder", "~/edge-training"),
         python=entry.get("python"),
         known_hosts=known,
+        cloud_port=entry.get("cloud_port"),
     )
 
 

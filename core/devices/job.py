@@ -26,10 +26,6 @@ CODE = (
 )
 
 
-# Beside a run of split training, and not the edge's.
-_OF_THE_CLOUD = ("cloud", "certificates", "spec.yaml", "port")
-
-
 @dataclass(frozen=True)
 class Sent:
     """A file: where it is here, its path there, and whether the run there may write into it."""
@@ -52,7 +48,12 @@ class Sent:
 class Job:
     """words: of the command, after `python -m core`. spec: the file among them; None for making an
     environment. out: folder or file that the command writes; paths are relative to the working
-    directory here, and to the folder of this checkout there."""
+    directory here, and to the folder of this checkout there.
+
+    Of a run with a side on each of two devices, a job is one side. That with the first blocks
+    leads: its end is that of the run. part: of the other one, its name; it is needed until then,
+    and begun again whatever it died of.
+    """
 
     words: tuple[str, ...]
     environment: str
@@ -60,6 +61,10 @@ class Job:
     out: Path | None = None
     there: tuple[str, ...] | None = None  # the words on the board, where they differ
     secrets: tuple[Path, ...] = ()  # files that only the run may read
+    part: str = ""
+    data: tuple[str, ...] | None = None  # files of the data set that it reads; None is all
+    beside: tuple[Path, ...] | None = None  # what it goes on from; None is all that lies beside out
+    writes: tuple[Path, ...] = ()  # of a part: what it adds to the results
 
     @classmethod
     def of(cls, words: Sequence[str], environment: str) -> "Job":
@@ -82,18 +87,34 @@ class Job:
     @property
     def name(self) -> str:
         """Of its folder on the board: the same command line finds it again."""
-        return name_of(str(self.out) if self.out else self.environment)
+        return name_of(str(self.out) if self.out else self.environment, self.part)
 
     @property
     def title(self) -> str:
         """For people."""
-        return str(self.out) if self.out else f"environment {self.environment}"
+        what = str(self.out) if self.out else f"environment {self.environment}"
+        return f"the {self.part} of {what}" if self.part else what
 
     @property
     def digest(self) -> str:
         """Of what is asked."""
         content = self.spec.read_bytes() if self.spec else b""
-        return hashlib.sha256(json.dumps(self.words).encode() + content).hexdigest()
+        asked = json.dumps([*self.words, *filter(None, [self.part])])
+        return hashlib.sha256(asked.encode() + content).hexdigest()
+
+    @property
+    def snapshots(self) -> tuple[Path, ...]:
+        """Files and folders that the run goes on from."""
+        if self.beside is not None:
+            return self.beside
+        return (run_folder.snapshots(self.out),) if self.out else ()
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """What is brought back at the end."""
+        if self.part:
+            return (*self.snapshots, *self.writes)
+        return (self.out,) if self.out else ()
 
     def inputs(self) -> Iterator[Sent]:
         """Spec, data, weights and profile. Raises DataError for what is missing here."""
@@ -102,9 +123,10 @@ class Job:
         yield Sent.of(self.spec, str(self.spec))
         spec = RunSpec.load(self.spec)
         # Blocks are profiled on random inputs.
-        data = None if self.words[:2] == ("split", "profile") else spec["data"]["folder"]
-        for folder in filter(None, (data, spec["model"]["weights"])):
-            yield from _folder(folder)
+        if self.words[:2] != ("split", "profile"):
+            yield from _folder(spec["data"]["folder"], self.data)
+        if spec["model"]["weights"]:
+            yield from _folder(spec["model"]["weights"])
         for path in self.secrets:
             yield Sent.of(path, str(path), "copy")
         profiles = spec["profile"]
@@ -112,32 +134,27 @@ class Job:
             if path != self.out and path.exists():
                 yield Sent.of(path, str(path))
 
-    def snapshots(self) -> Iterator[Sent]:
-        """Those that lie here: of a run that began elsewhere, or on a board that died. Of split
-        training, those of the edge."""
-        if self.out is None:
-            return
-        folder = run_folder.snapshots(self.out)
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            if (
-                path.relative_to(folder).parts[0] not in _OF_THE_CLOUD
-                and path.is_file()
-                and not path.name.startswith(".")
-            ):
-                yield Sent.of(path, str(path), "copy")
+    def snapshots_here(self) -> Iterator[Sent]:
+        """Those that lie here: of a run that began elsewhere, or on a board that died."""
+        for path in self.snapshots:
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if file.is_file() and not file.name.startswith("."):
+                    yield Sent.of(file, str(file), "copy")
 
 
-def name_of(what: str) -> str:
-    """Of the job that writes into this path, on a board."""
-    return hashlib.sha256(f"{base()} {what}".encode()).hexdigest()[:20]
+def name_of(what: str, part: str = "") -> str:
+    """Of the job that writes into this path, on a board. part: of the run, as of Job."""
+    return hashlib.sha256(f"{base()} {what} {part}".rstrip().encode()).hexdigest()[:20]
 
 
-def _folder(name: str) -> Iterator[Sent]:
+def _folder(name: str, files: Sequence[str] | None = None) -> Iterator[Sent]:
+    """What lies in a folder that was fetched; of its files, these alone. Raises DataError."""
     folder = Path(name)
     if not (folder / "manifest.json").exists():
         raise DataError(f"{folder} is not there or not whole; fetch it here first (core fetch)")
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
+        wanted = files is None or path.relative_to(folder).as_posix() in files
+        if wanted and path.is_file() and not path.name.startswith("."):
             yield Sent.of(path, str(path))
 
 

@@ -15,6 +15,7 @@ from core.errors import ConfigError
 from core.planning.configuration import DEVICES
 from core.schema import suggestion
 from core.spec import RunSpec
+from core.split.sides import CLOUD, is_alone
 from core.training import run_folder
 
 DOWNLOADS = Path("results/downloads")
@@ -24,7 +25,8 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Planned:
-    """A run: where it goes, what it computes, how far it is. rows: of its finished epochs."""
+    """A run: where it goes, what it computes, how far it is. device: that its folder is named
+    after. rows: of its finished epochs."""
 
     folder: Path
     device: str
@@ -39,6 +41,13 @@ class Planned:
     @property
     def kind(self) -> str:
         return str(self.spec["kind"])
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All that it takes while it runs: of split training, that of the cloud too."""
+        if self.kind != "split" or is_alone(self.spec):
+            return (self.device,)
+        return tuple(dict.fromkeys((self.device, str(self.spec[CLOUD]["name"]))))
 
     def entries(self) -> Iterator[tuple[str, Path]]:
         """Data set and weights of the catalog, with the folder of each."""

@@ -39,10 +39,11 @@ def main(args: argparse.Namespace) -> None:
 def summary(runs: Sequence[Planned], estimates: dict[Path, Estimate]) -> dict[str, Any]:
     """The plan as plain data."""
     open_runs = [run for run in runs if run.state != "finished"]
-    profiles = {p: run.device for run in open_runs for p in run.profiles() if not p.exists()}
+    profiles = dict.fromkeys(p for run in open_runs for p in run.profiles() if not p.exists())
     hours: dict[str, float] = {}
     for run in open_runs:
-        hours[run.device] = hours.get(run.device, 0.0) + (estimates[run.folder].hours or 0.0)
+        for device in run.devices:
+            hours[device] = hours.get(device, 0.0) + (estimates[run.folder].hours or 0.0)
     fetches = missing_fetches(runs)
     boards = [device for device in hours if device != "local"]
     return {
@@ -51,6 +52,7 @@ def summary(runs: Sequence[Planned], estimates: dict[Path, Estimate]) -> dict[st
             {
                 "run": run.folder.as_posix(),
                 "device": run.device,
+                "devices": list(run.devices),
                 "state": run.state,
                 "hours": estimates[run.folder].hours,
                 "from": estimates[run.folder].how,
@@ -73,7 +75,8 @@ def text(content: dict[str, Any]) -> str:
     for run in content["runs"]:
         hours = "?" if run["hours"] is None else minutes(3600 * run["hours"])
         lines.append(
-            f"{hours:>8}  {run['device']:16} {run['state']:9} {run['from']:10}  {run['run']}"
+            f"{hours:>8}  {' + '.join(run['devices']):16} {run['state']:9} {run['from']:10}  "
+            f"{run['run']}"
         )
     lines += [f"profile   {path}" for path in content["profiles"]]
     lines += [f"fetch     {name}, {_size(size)}" for name, size in content["fetches"].items()]

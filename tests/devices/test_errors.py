@@ -1,6 +1,7 @@
 """What can be wrong with a board: each is said with its own error, before or without any harm."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import paramiko
 import pytest
 import yaml
 
+from core.devices import board as board_program
 from core.devices import connection, dispatch
 from core.devices.backoff import Backoff
 from core.devices.check import check
@@ -18,7 +20,7 @@ from core.devices.connection import Connection
 from core.devices.dispatch import carry
 from core.devices.hosts import Host, host, read_hosts
 from core.devices.job import Job
-from core.devices.stop import clean
+from core.devices.stop import _sides, clean
 from core.devices.trust import trust
 from core.errors import (
     BoardError,
@@ -29,7 +31,9 @@ from core.errors import (
     MissingPackageError,
     UnreachableError,
 )
+from core.spec import RunSpec
 from tests.devices.conftest import NAME, Sshd, free_port, keygen
+from tests.split.conftest import make_spec
 
 SOON = Backoff(first=0.05, patience=0.2)
 Boards = Callable[..., Host]
@@ -203,7 +207,8 @@ def test_of_snapshots_that_came_at_intervals_the_newest_stay(here: Path, board: 
     names = [f"step-{step:09}-{'0' * 32}.safetensors" for step in (8, 2, 10, 9)]
     for name in names:
         (folder / name).write_bytes(b"x")
-    dispatch._fetch_snapshots(Liar(Connection(board()), []), folder)
+    job = Job(("run",), "main", out=Path("results/run"))
+    dispatch._fetch_snapshots(Liar(Connection(board()), []), job)
     assert sorted(p.name[5:14] for p in folder.iterdir()) == ["000000009", "000000010"]
 
 
@@ -257,6 +262,7 @@ def test_clean_waits_for_what_runs(here: Path, board: Boards):
     [
         ({NAME: {"hots": "x"}}, "unknown key 'jetson_tx2.hots'"),
         ({NAME: {"host": "x", "port": 0}}, "jetson_tx2.port = 0: must be at least 1"),
+        ({NAME: {"host": "x", "cloud_port": 70000}}, "jetson_tx2.cloud_port = 70000: must be at"),
         ({NAME: {"host": "x", "password": "y"}}, "unknown key 'jetson_tx2.password'"),
         ({"local": {"host": "x"}}, "local"),
         ({NAME: {"host": "x", "folder": "relative"}}, "folder = 'relative'"),
@@ -301,6 +307,32 @@ def test_a_board_behind_another_host_is_reached_through_it(sshd: Sshd, here: Pat
     jump = f"{board().user}@127.0.0.1:{sshd.port}"
     with Connection(board(jump=jump)) as there:
         assert there.ask("facts")["lease"] is None
+
+
+@pytest.mark.parametrize(
+    ("model", "edge", "cloud", "ended"),
+    [
+        ("mobilenet_v3_large", NAME, "local", [("", NAME), ("cloud", None)]),
+        ("mobilenet_v3_large", "local", NAME, [("", None), ("cloud", NAME)]),
+        ("chairs", NAME, "second", [("", "second"), ("edge", NAME)]),  # its cloud leads
+        ("chairs", NAME, NAME, [("", NAME)]),
+    ],
+)
+def test_the_side_that_leads_is_stopped_first(model: str, edge: str, cloud: str, ended: object):
+    content = make_spec(model, cut=5).content
+    spec = RunSpec(content | {"edge": {"name": edge}, "cloud": {"name": cloud}})
+    assert list(_sides(spec, {NAME: {}, "second": {}})) == ended
+
+
+def test_a_port_is_kept_while_it_is_free(tmp_path: Path):
+    wanted = free_port()
+    assert board_program.port(tmp_path, {"port": wanted}) == {"port": wanted}
+    with socket.create_server(("0.0.0.0", wanted)):
+        assert board_program.port(tmp_path, {"port": wanted})["port"] != wanted
+
+
+def test_the_cloud_gets_its_port_from_the_hosts_file(board: Boards):
+    assert (board().cloud_port, board(cloud_port=5000).cloud_port) == (None, 5000)
 
 
 def test_waits_grow_and_end_with_patience():

@@ -8,6 +8,7 @@ import pytest
 
 from tests.devices.conftest import NAME, Sshd, make_sshd
 from tests.workflow.conftest import TINY, Call, jobs_planned
+from tests.workflow.test_split import TINY as SPLIT_TINY
 
 
 @pytest.fixture
@@ -38,4 +39,27 @@ def test_a_figure_of_a_board_is_profiled_and_trained_there_and_drawn_here(
     # What was trained lies on the board, with its snapshots.
     assert list((tmp_path / "board/work").glob("*/results/tiny/*/torch/*/elastic-*.snapshots"))
     again = snakemake("-n", *WORDS, f"device={NAME}")
+    assert jobs_planned(again.stdout) == {}
+
+
+@pytest.mark.slow
+def test_a_cloud_is_profiled_and_trains_on_a_board_and_its_edge_here(
+    snakemake: Call, sshd: Sshd, tmp_path: Path
+) -> None:
+    sshd.hosts(tmp_path)
+    run = tmp_path / "results/tiny/local/split/imdb_bilstm/loopback/jointdnn-steps9-seed0"
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"split: {{cloud: {{device: {NAME}}}}}")
+    words = [str((run / "result.json").relative_to(tmp_path))]
+    words += ["--configfile", str(SPLIT_TINY), str(mine)]
+    ended = snakemake(*words)
+    assert ended.returncode == 0, ended.stdout
+    assert f"slot_local=1, slot_{NAME}=1" in ", ".join(sorted(ended.stdout.split(", ")))
+    log = (tmp_path / "logs" / run.relative_to(tmp_path / "results")).with_suffix(".log")
+    assert f"waits on {NAME}, at 127.0.0.1:" in log.read_text()
+    assert json.loads((run / "result.json").read_text())["cloud"]["peak_mib"] > 0
+    profile = tmp_path / f"results/tiny/{NAME}/split/profiles/imdb_bilstm-cloud.json"
+    assert json.loads(profile.read_text())["device"]["name"] == NAME
+    assert list(tmp_path.glob("board/work/*/results/tiny/*/split/profiles/*-cloud.json"))
+    again = snakemake("-n", *words)
     assert jobs_planned(again.stdout) == {}

@@ -249,6 +249,20 @@ def test_a_finished_run_of_another_figure_or_seed_tells_of_this_one_and_one_of_o
     assert estimate(wider).how == "unknown"
 
 
+def test_a_split_run_takes_both_of_its_devices_and_one_without_a_cloud_takes_one(capsys):
+    words = ["--config", "split={edge: {device: jetson_tx2}, cloud: {device: raspberry_pi_5}}"]
+    config = read([], words[1:])
+    runs = by_scheme(planned(config, ["split_accuracy"]))
+    assert runs["replay"].devices == ("jetson_tx2", "raspberry_pi_5")
+    assert runs["all_edge"].devices == ("jetson_tx2",)
+    assert main(["plan", "split_accuracy", *words, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert set(content["device_hours"]) == {"jetson_tx2", "raspberry_pi_5"}
+    assert content["human_minutes"] == 2 + 2 * 30
+    assert main(["plan", "split_accuracy", *words]) == 0
+    assert "jetson_tx2 + raspberry_pi_5 to do" in capsys.readouterr().out
+
+
 def test_the_disk_holds_data_as_prepared_weights_archives_and_two_snapshots_of_each_run():
     runs = planned(read([PAPER], ["device=published"]), ["fig15a_ego"])
     weights = 94765736
