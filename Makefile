@@ -5,7 +5,7 @@
 
 MAIN := envs/run main
 TENSORFLOW := envs/run tensorflow
-PYTHON := core tests workflow
+PYTHON := core tests workflow profiles
 SNAKEFILES := Snakefile rules
 
 help: ## this list

@@ -352,7 +352,7 @@ def test_what_is_added_by_an_entry_each_is_planned_without_touching_a_rule(
     assert "Fetching and preparing data set parts in size 96." in said
 
 
-@pytest.mark.parametrize(("name", "local"), [("default", 1), ("slurm", 100)])
+@pytest.mark.parametrize(("name", "local"), [("default", 1), ("slurm", 100), ("kubernetes", 100)])
 def test_each_board_has_one_slot_in_every_profile(name: str, local: int) -> None:
     profile = yaml.safe_load((ROOT / "profiles" / name / "profile.yaml").read_text())
     devices = settings.read_devices(ROOT / "config" / "devices")
