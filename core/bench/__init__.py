@@ -25,6 +25,7 @@ BENCHMARKS = {
     "codecs": ("main",),
     "decision": ("main",),
     "simulator": ("main",),
+    "fleet": ("main",),
     "wire": ("main",),
     "pipeline": ("main",),
     "cuts": ("main",),

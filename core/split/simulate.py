@@ -9,10 +9,13 @@ way, the blocks cross the link, the pipeline fills again.
 
 Without variation this takes, per step, max(T*, T0/(K+1)): the formula of `core.split.decision`
 between two of its rounds. With a link that changes, the formula has nothing to say, and this does.
+
+In a fleet many edges, each with a link of its own, share one cloud, which works on one step at a
+time in the order in which they arrive.
 """
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -132,22 +135,41 @@ def simulate(
     """
     if costs.front != EDGE:
         raise ValueError("a split with its front in the cloud is not simulated")
-    run = _Run(costs, link, scheme, steps, engine, estimator)
-    run.env.run(until=run.env.process(run.edge()))
-    return Simulation(scheme.staleness, run.finished, run.cuts, run.moves)
+    env = simpy.Environment()
+    run = _Run(env, simpy.Resource(env), costs, link, scheme, steps, engine, estimator)
+    env.run(until=env.process(run.edge()))
+    return run.result()
+
+
+def simulate_fleet(
+    costs: Costs, links: Sequence[SimulatedLink], scheme: Scheme, steps: int
+) -> list[Simulation]:
+    """Edges that are alike and begin together, one for each link; their only cloud is shared.
+
+    Raises ValueError as `simulate`.
+    """
+    if costs.front != EDGE:
+        raise ValueError("a split with its front in the cloud is not simulated")
+    env = simpy.Environment()
+    cloud = simpy.Resource(env)
+    runs = [_Run(env, cloud, costs, link, scheme, steps) for link in links]
+    env.run(until=simpy.AllOf(env, [env.process(run.edge()) for run in runs]))
+    return [run.result() for run in runs]
 
 
 class _Run:
-    """One simulation: the edge, and three servers in a row."""
+    """One simulation: the edge, and three servers in a row, of which the cloud may be shared."""
 
     def __init__(
         self,
+        env: simpy.Environment,
+        cloud: simpy.Resource,
         costs: Costs,
         link: SimulatedLink,
         scheme: Scheme,
         steps: int,
-        engine: Engine | None,
-        estimator: Estimator | None,
+        engine: Engine | None = None,
+        estimator: Estimator | None = None,
     ) -> None:
         if engine and (estimator is None or engine.choice != scheme.choice):
             raise ValueError("an engine needs an estimator, and starts with the scheme's choice")
@@ -158,13 +180,17 @@ class _Run:
         self.cuts = np.zeros(steps, dtype=np.int64)
         self.moves: list[Move] = []
         self.asked = cache(self._asked)
-        self.env = simpy.Environment()
+        self.env, self.cloud = env, cloud
         self.to_uplink, to_cloud, to_downlink, self.to_edge = (
             simpy.Store(self.env) for _ in range(4)
         )
         self._serve(self.to_uplink, to_cloud, self._send_up)
         self._serve(to_cloud, to_downlink, self._compute)
         self._serve(to_downlink, self.to_edge, self._send_down)
+
+    def result(self) -> Simulation:
+        """Of a run that is over."""
+        return Simulation(self.staleness, self.finished, self.cuts, self.moves)
 
     def _asked(self, choice: Choice) -> tuple[Stages, float]:
         """Of a step with a choice: what it asks, and the edge's seconds until features are sent.
@@ -262,7 +288,9 @@ class _Run:
         return self.link.delay
 
     def _compute(self, frame: _Frame) -> Generator[simpy.Event, Any, float]:
-        yield self.env.timeout(frame.asks.cloud_s)
+        with self.cloud.request() as turn:
+            yield turn
+            yield self.env.timeout(frame.asks.cloud_s)
         return 0.0
 
     def _send_down(self, frame: _Frame) -> Generator[simpy.Event, Any, float]:

@@ -1,5 +1,7 @@
 """The simulator against the closed form, a recurrence without events, and an integrated link."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from core.errors import ConfigError
 from core.split.contexts import Context, Outage, Way
 from core.split.costs import CodecCosts, Costs, Load
 from core.split.decision import Choice, Engine, Link, Stages, best, predict, stages
-from core.split.simulate import Scheme, SimulatedLink, Simulation, simulate
+from core.split.simulate import Scheme, SimulatedLink, Simulation, simulate, simulate_fleet
 from core.split.traces import Trace
 
 STEPS = 300
@@ -103,6 +105,47 @@ def recurrence(c: Costs, link: SimulatedLink, k: int, steps: int) -> list[float]
     while len(done) < steps:
         edge = apply()
     return done
+
+
+# A fleet: many edges, one cloud.
+
+
+@given(some_costs, staleness, whole, st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_edges_that_are_alike_go_as_fast_as_one_until_the_cloud_never_rests(
+    c: Costs, k: int, delay: float, edges: int
+) -> None:
+    one = predict(c, Link(1.0, 1.0, delay), 1, "none", "none", k, STEPS)
+    found = simulate_fleet(c, [constant(delay=delay)] * edges, Scheme(MIDDLE, k), STEPS)
+    expected = edges / one.step_s
+    if one.cloud_s:
+        expected = min(expected, 1 / one.cloud_s)
+    assert sum(1 / each.step_s for each in found) == pytest.approx(expected, rel=1e-9)
+
+
+@given(some_costs, staleness, st.integers(1, 40))
+@settings(max_examples=30, deadline=None)
+def test_a_fleet_of_one_is_one_edge(c: Costs, k: int, steps: int) -> None:
+    [found] = simulate_fleet(c, [constant()], Scheme(MIDDLE, k), steps)
+    assert (
+        found.finished.tolist()
+        == simulate(c, constant(), Scheme(MIDDLE, k), steps).finished.tolist()
+    )
+
+
+def test_each_edge_of_a_fleet_has_a_link_of_its_own_and_a_cloud_at_rest_disturbs_none() -> None:
+    c = costs(edge=2, replay=1, up=10, cloud=1, down=0)
+    links = [constant(up=up) for up in (1.0, 2.0, 100.0)]
+    found = simulate_fleet(c, links, Scheme(MIDDLE, 4), STEPS)
+    alone = [simulate(c, link, Scheme(MIDDLE, 4), STEPS) for link in links]
+    assert [f.step_s for f in found] == pytest.approx([a.step_s for a in alone], rel=0.01)
+    assert [round(f.step_s, 1) for f in found] == [10, 5, 3]
+
+
+def test_a_fleet_with_its_front_in_the_cloud_is_refused() -> None:
+    turned = replace(costs(1, 0, 1, 1, 1), cloud_replay_s=np.zeros(3))
+    with pytest.raises(ValueError, match="a split with its front in the cloud is not simulated"):
+        simulate_fleet(turned, [constant()], Scheme(MIDDLE, 1), 5)
 
 
 @st.composite
