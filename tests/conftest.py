@@ -111,6 +111,7 @@ def spec(stripes: Path, tmp_path: Path) -> RunSpec:
                 "resolution": 1000,
                 "granularity": "tensor",
                 "probe_batches": 1,
+                "corrections": 0,
             },
             "profile": str(tmp_path / "profile.json"),
         }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from core.data.images import Split
+from core.elastic import correcting
 from core.elastic.backend import Backend, Images, Labels
 from core.elastic.budget import backward_budget, check_budget
 from core.elastic.schemes import SCHEMES, prediction_layer
@@ -38,7 +39,8 @@ class Progress:
     epoch, batch: the next step to take, from 0. rows: finished epochs, as in epochs.csv.
     current: sums of the epoch under way. selections: what was selected and when. legs: every
     process that trained a part of the run, from which epoch. penalty: its
-    coefficient, where the scheme has one. prunings: channels cut out and when. resume_s: seconds
+    coefficient, where the scheme has one. prunings: channels cut out and when. excess: measured
+    over predicted backward pass of the last selection, where that was measured. resume_s: seconds
     that processes after the first one took to get ready.
     """
 
@@ -50,6 +52,7 @@ class Progress:
     legs: list[dict[str, Any]] = field(default_factory=list)
     penalty: float = 0.0
     prunings: list[dict[str, Any]] = field(default_factory=list)
+    excess: float = 1.0
     resume_s: float = 0.0
 
 
@@ -128,6 +131,8 @@ class Trainer:
             recorder.mark(trace.SELECTION, self.progress.epoch + 1)
             with self._timed("selection"):
                 self._use(self._select())
+            if self._corrections():
+                self._save()  # another measurement could choose otherwise
 
     def _train_epoch(self, bar: ProgressBar) -> None:
         progress, batch = self.progress, self._training["batch"]
@@ -226,23 +231,58 @@ class Trainer:
 
     def _select(self) -> Mask:
         """Importance on one probe batch, then the selector (sections 4.2 and 5 of the paper)."""
-        spec, timing, epoch = self._scheme, self._timing, self.progress.epoch
+        spec, timing = self._scheme, self._timing
         importance = self._importance()
-        budget = backward_budget(timing, spec["rho"], spec["budget"])
-        t_dy = timing.t_dy(spec["cost"])
-        mask = select(timing.t_dw, t_dy, importance, budget, spec["resolution"], self._layers())
-        if not mask.any():
-            log.warning("no tensor within the budget has positive importance; training the head")
-            mask = self._harmless(t_dy, budget)
+        if self._corrections():
+            mask, shares = self._corrected(importance)
+        else:
+            budget = backward_budget(timing, spec["rho"], spec["budget"])
+            mask, shares = self._choose(importance, budget), []
         self.progress.selections.append(
             {
-                "epoch": epoch + 1,
+                "epoch": self.progress.epoch + 1,
                 "tensors": np.flatnonzero(mask).tolist(),
                 "importance": (importance / np.abs(importance).max()).tolist(),
                 "predicted_step_s": timing.predict(mask, spec["cost"]),
+                "measured_shares": shares,
             }
         )
         return mask
+
+    def _choose(self, importance: Floats, budget: float) -> Mask:
+        """What is trained within a budget in seconds."""
+        timing, resolution = self._timing, self._scheme["resolution"]
+        t_dy = timing.t_dy(self._scheme["cost"])
+        mask = select(timing.t_dw, t_dy, importance, budget, resolution, self._layers())
+        if not mask.any():
+            log.warning("no tensor within the budget has positive importance; training the head")
+            mask = self._harmless(t_dy, budget)
+        return mask
+
+    def _corrections(self) -> int:
+        """How often a selection is corrected; the released rule is kept as it is."""
+        selects = self._fixed is None and self._scheme["budget"] == "measured"
+        return int(self._scheme["corrections"]) if selects else 0
+
+    def _corrected(self, importance: Floats) -> tuple[Mask, list[float]]:
+        """The selection whose step comes nearest to ρ, and the shares of all that were tried, the
+        one that is kept last."""
+        rho, cost = self._scheme["rho"], self._scheme["cost"]
+        tried = correcting.attempts(
+            lambda budget: self._choose(importance, budget), self._share,
+            self._timing, rho, cost, self._corrections(), self.progress.excess,
+        )  # fmt: skip
+        kept = correcting.nearest(tried, rho)
+        self.progress.excess = kept.excess
+        return kept.mask, [each.share for each in (*(t for t in tried if t is not kept), kept)]
+
+    def _share(self, mask: Mask) -> float:
+        """Share of the full step that a step under a selection takes, measured without a trace."""
+        self._use(mask)
+        images, labels = _gather(self._train, np.arange(self._training["batch"]))
+        steps, forwards = self._backend.time_step(images, labels, correcting.REPEATS)
+        self._compiled = True
+        return correcting.step_share(self._timing, steps, forwards)
 
     def _harmless(self, t_dy: Floats, budget: float) -> Mask:
         """What of the prediction layer fits, where every tensor that fits would raise the loss;

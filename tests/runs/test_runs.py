@@ -167,6 +167,69 @@ def test_a_run_that_exits_in_the_middle_of_a_step_ends_with_the_same_bits(
     assert_same_end(unbroken, broken)
 
 
+def on_a_device(monkeypatch, timing: Timing, slower: float, exits_at: int = STEPS) -> None:
+    """Backward passes take `slower` times as long as the profile has them, which only shows where
+    steps are timed; the process exits before a step."""
+    make = elastic_run.make_backend
+
+    def backend_there(*arguments):
+        backend = make(*arguments)
+        select, train = backend.select, backend.train_step
+        masks = [np.zeros(len(backend.tensors), dtype=bool)]
+
+        def time_step(images, labels, repeats):
+            backward = timing.predict(masks[-1]) - timing.forward
+            return [timing.forward + slower * backward] * repeats, [timing.forward] * repeats
+
+        def step(images, labels, step):
+            if step == exits_at:
+                raise SystemExit(1)
+            return train(images, labels, step)
+
+        backend.select = lambda mask: (masks.append(mask), select(mask))
+        backend.time_step, backend.train_step = time_step, step
+        return backend
+
+    monkeypatch.setattr(elastic_run, "make_backend", backend_there)
+
+
+def test_a_selection_is_corrected_by_what_its_steps_take_and_stays_when_the_run_goes_on(
+    profiled, tmp_path, monkeypatch
+):
+    profiled.content["scheme"]["corrections"] = 2
+    profiled.content["training"]["snapshot_minutes"] = 60
+    timing, out = Timing.load(Path(profiled["profile"])), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        on_a_device(patch, timing, slower=1.3, exits_at=1)
+        with pytest.raises(SystemExit):
+            elastic_run.run(profiled, out)
+    on_a_device(monkeypatch, timing, slower=0.8)
+    elastic_run.run(profiled, out)
+    result = json.loads((out / "result.json").read_text())
+    first, second = result["selections"]
+    # ρ is 0.7, of which the forward pass takes 0.4; the profile is of round numbers.
+    assert first["measured_shares"] == pytest.approx([0.4 + 1.3 * 0.3, 0.7], rel=0.03)
+    assert first["predicted_step_s"] == pytest.approx(0.4 + 0.3 / 1.3, rel=0.03)
+    # Epoch 3 begins where epoch 1 ended, and finds that steps got faster meanwhile.
+    assert second["measured_shares"][0] == pytest.approx(0.4 + 0.8 / 1.3 * 0.3, rel=0.03)
+    assert second["measured_shares"][-1] == pytest.approx(0.7, rel=0.03)
+    with (out / "epochs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["selected_tensors"]) for row in rows] == [
+        len(each["tensors"]) for each in (first, first, second)
+    ]
+
+
+def test_the_released_rule_of_the_budget_is_never_corrected(profiled, tmp_path, monkeypatch):
+    profiled.content["scheme"] |= {"corrections": 2, "budget": "paper"}
+    profiled.content["training"]["epochs"] = 1
+    timing = Timing.load(Path(profiled["profile"]))
+    on_a_device(monkeypatch, timing, slower=2.0)
+    elastic_run.run(profiled, tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert [each["measured_shares"] for each in result["selections"]] == [[]]
+
+
 def test_a_result_says_where_it_came_from(profiled, tmp_path):
     elastic_run.run(profiled, tmp_path / "run")
     result = json.loads((tmp_path / "run" / "result.json").read_text())

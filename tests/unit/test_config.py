@@ -626,7 +626,7 @@ def test_prunetrain_on_a_network_without_convolutions_is_refused_before_anything
         settings.check(demo, [], DEVICES)
 
 
-@pytest.mark.parametrize("key", ["granularity", "cost", "budget", "probe_batches"])
+@pytest.mark.parametrize("key", ["granularity", "cost", "budget", "probe_batches", "corrections"])
 def test_at_paper_scale_the_selector_is_the_published_one(demo: settings.Config, key: str) -> None:
     published = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
     sections = ("training", "stand_ins", "model_training", "elastic", "prunetrain_l1")

@@ -41,16 +41,22 @@ def test_a_rho_below_the_smallest_is_infeasible_and_the_others_are_measured(task
     assert 0.45 <= found["smallest_rho"] < 0.5  # rounded
     assert found["0.7"]["tensors"] > 0
     assert found["0.7"]["predicted"] <= 0.7
+    assert 1 <= len(found["0.7"]["attempts"]) <= realised.CORRECTIONS + 1
+    assert found["0.7"]["corrected_deviation"] >= 0
 
 
 def test_only_feasible_budgets_have_a_limit(monkeypatch):
-    one = {"0.4": {"infeasible": True}, "0.5": {"deviation": 0.2}, "0.7": {"deviation": 0.01}}
+    off, close = ({"deviation": d, "corrected_deviation": d / 2} for d in (0.18, 0.01))
+    one = {"0.4": {"infeasible": True}, "0.5": off, "0.7": close}
     monkeypatch.setattr(realised, "SETTINGS", {"tiny": None})
     monkeypatch.setattr(realised, "make_task", lambda *_: None)
     monkeypatch.setattr(realised, "shares", lambda _: one)
     report = realised.run()
-    assert report.limits == {"tiny/0.5/deviation": 0.1, "tiny/0.7/deviation": 0.1}
-    assert report.exceeded() == {"tiny/0.5/deviation": 0.2}
+    assert report.limits == {
+        "tiny/0.5/deviation": 0.1, "tiny/0.5/corrected_deviation": 0.1,
+        "tiny/0.7/deviation": 0.1, "tiny/0.7/corrected_deviation": 0.1,
+    }  # fmt: skip
+    assert report.exceeded() == {"tiny/0.5/deviation": 0.18}
 
 
 def test_a_snapshot_is_timed_and_its_share_of_an_epoch_told(task, tmp_path, monkeypatch):
