@@ -1,7 +1,7 @@
 # Everything runs in the environments that envs/run makes; nothing else has to be installed.
 # Programs that look at the code run in main, which has the tools for it.
 .DEFAULT_GOAL := help
-.PHONY: help envs env-main env-tensorflow demo test test-quick lint format docs pages proto bench clean distclean
+.PHONY: help envs env-main env-tensorflow demo test test-main test-tensorflow test-quick lint format docs pages proto bench clean distclean
 
 MAIN := envs/run main
 TENSORFLOW := envs/run tensorflow
@@ -20,13 +20,20 @@ env-main env-tensorflow:
 demo: envs ## figure 15a at demo scale
 	$(MAIN) snakemake figures/fig15a.pdf --cores 1
 
-# Both halves report, whatever comes of the first.
+# Both halves run side by side, and report whatever comes of the other: the shorter one at the end.
 test: envs ## all tests, each half in its environment
 	@[ "$$(id -u)" != 0 ] || .ci/system-packages
-	@status=0; \
-	$(MAIN) pytest $(PYTEST) || status=1; \
-	$(TENSORFLOW) pytest tests/tensorflow tests/runs $(PYTEST) || status=1; \
-	exit $$status
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 test-main test-tensorflow; status=$$?; \
+	cat build/test-tensorflow.log; exit $$status
+
+test-main:
+	@$(MAIN) pytest $(PYTEST)
+
+# With a folder of its own for temporary files, where locks of devices lie too: the halves do not wait
+# for each other. It stays where a test failed.
+test-tensorflow:
+	@mkdir -p build; folder=$$(mktemp -d); TMPDIR=$$folder $(TENSORFLOW) pytest tests/tensorflow tests/runs \
+	  $(PYTEST) >build/test-tensorflow.log 2>&1 && rm -rf "$$folder"
 
 test-quick: ## the tests that take seconds
 	@$(MAKE) --no-print-directory test PYTEST='-m "not slow" $(PYTEST)'

@@ -107,7 +107,7 @@ def test_a_server_that_comes_back_goes_on_with_the_same_bits(make_run: Make) -> 
     for thread in threads:
         thread.join(20)
     assert run.errors == {}
-    assert [leg["from_step"] for leg in progress.legs] == [0, 7]
+    assert [leg["from_step"] for leg in progress.legs] == [0, 8]
     assert_same(run.state(), unbroken.state)
 
 
