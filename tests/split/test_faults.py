@@ -4,12 +4,14 @@ bits of a run that nothing happened to."""
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -39,8 +41,7 @@ EMULATED = {
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def spec(stripes: Path) -> RunSpec:
+def plain(stripes: Path) -> RunSpec:
     """Two short epochs over an emulated link, K = 2, a snapshot after every step."""
     content = make_spec("mobilenet_v3_large", cut=9, staleness=2, steps=STEPS // 2).content
     content["training"] |= {"snapshot_minutes": 1e-6, "test_samples": 4}
@@ -49,6 +50,11 @@ def spec(stripes: Path) -> RunSpec:
     content["timing"] = "emulated"
     content["scheme"] |= {"uplink": "int4", "feedback": "published"}
     return RunSpec(content)
+
+
+@pytest.fixture
+def spec(stripes: Path) -> RunSpec:
+    return plain(stripes)
 
 
 @pytest.fixture(scope="session")
@@ -223,14 +229,28 @@ def test_ctrl_c_in_a_terminal_takes_a_snapshot_of_both_sides(
     same_as(spec, tmp_path)
 
 
-def test_children_end_with_a_run_that_is_killed(spec: RunSpec, tmp_path: Path) -> None:
-    process = start(spec, tmp_path)
-    wait_for_step(tmp_path, 1)
+class Killed(NamedTuple):
+    """What a run left that was killed hard after some steps. alive: of its children."""
+
+    folder: Path
+    children: list[psutil.Process]
+    alive: list[psutil.Process]
+
+
+@pytest.fixture(scope="module")
+def killed(stripes: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    folder = tmp_path_factory.mktemp("killed")
+    process = start(plain(stripes), folder)
+    wait_for_step(folder, 2)
     children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) == 2
     process.kill()
-    process.wait()
-    assert psutil.wait_procs(children, timeout=30)[1] == []
+    process.communicate()
+    return Killed(folder, children, psutil.wait_procs(children, timeout=30)[1])
+
+
+def test_children_end_with_a_run_that_is_killed(killed: Killed) -> None:
+    assert len(killed.children) == 2
+    assert killed.alive == []
 
 
 def test_a_finished_run_is_left_as_it_is(
@@ -255,15 +275,13 @@ def test_a_result_says_where_it_comes_from(
     assert (result["resumed"], result["best"]["cut"]) == (0, 9)
 
 
-def test_lost_snapshots_of_the_cloud_are_named(spec: RunSpec, tmp_path: Path) -> None:
-    process = start(spec, tmp_path)
-    wait_for_step(tmp_path, 2)
-    process.kill()
-    process.wait()
-    cloud = tmp_path / "run.snapshots" / "cloud"
-    for file in cloud.iterdir():
+def test_lost_snapshots_of_the_cloud_are_named(
+    spec: RunSpec, killed: Killed, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(killed.folder, tmp_path / "copy"))
+    for file in (folder / "run.snapshots" / "cloud").iterdir():
         file.rename(file.with_suffix(".elsewhere"))
-    said = finish(start(spec, tmp_path), code=9)
+    said = finish(start(spec, folder), code=9)
     assert "bring those of the cloud back, or delete both to begin again" in said
 
 
@@ -291,6 +309,15 @@ def by_hand(spec: RunSpec, tmp_path: Path) -> Iterator[Callable[..., subprocess.
         process.wait()
 
 
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of those of both sides, made by their verb."""
+    folder = str(tmp_path_factory.mktemp("sides") / "certificates")
+    command = [sys.executable, "-m", "core", "split", "certificates", folder]
+    subprocess.run(command, check=True)
+    return folder
+
+
 def port_of(cloud: subprocess.Popen[str]) -> str:
     assert cloud.stderr is not None
     for line in cloud.stderr:
@@ -301,12 +328,12 @@ def port_of(cloud: subprocess.Popen[str]) -> str:
 
 def test_both_sides_by_hand(
     by_hand: Callable[..., subprocess.Popen[str]],
+    certificates: str,
     spec: RunSpec,
     tmp_path: Path,
     same_as: Callable[[RunSpec, Path], None],
 ) -> None:
-    certificates, file = str(tmp_path / "certificates"), str(tmp_path / "spec.yaml")
-    finish(by_hand("certificates", certificates))
+    file = str(tmp_path / "spec.yaml")
     words = [file, "--certificates", certificates]
     snapshots = str(tmp_path / "run.snapshots" / "cloud")
     cloud = by_hand("cloud", *words, "--snapshots", snapshots, "--listen", "127.0.0.1:0")
@@ -319,6 +346,7 @@ def test_both_sides_by_hand(
 
 def test_both_sides_of_a_turned_run_by_hand_and_the_cloud_without_images(
     by_hand: Callable[..., subprocess.Popen[str]],
+    certificates: str,
     turned: RunSpec,
     tmp_path: Path,
     unbroken: Callable[[RunSpec], Path],
@@ -334,8 +362,6 @@ def test_both_sides_of_a_turned_run_by_hand_and_the_cloud_without_images(
         turned.save(tmp_path / side / "spec.yaml")
         text = (tmp_path / side / "spec.yaml").read_text().replace(str(own), "data")
         (tmp_path / side / "spec.yaml").write_text(text)
-    certificates = str(tmp_path / "certificates")
-    finish(by_hand("certificates", certificates))
     words = ["spec.yaml", "--certificates", certificates, "--out", "run"]
     cloud = by_hand("cloud", *words, "--listen", "127.0.0.1:0", folder=tmp_path / "cloud")
     address = f"127.0.0.1:{port_of(cloud)}"
@@ -358,11 +384,10 @@ def test_a_side_is_told_what_it_has_to_be_given(
 
 
 def test_a_cloud_that_is_not_there_is_named_with_what_was_tried(
-    by_hand: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    by_hand: Callable[..., subprocess.Popen[str]], certificates: str, tmp_path: Path
 ) -> None:
-    certificates, file = str(tmp_path / "certificates"), str(tmp_path / "spec.yaml")
-    finish(by_hand("certificates", certificates))
-    words = [file, "--certificates", certificates, "--patience", "3"]
+    file = str(tmp_path / "spec.yaml")
+    words = [file, "--certificates", certificates, "--patience", "1"]
     edge = by_hand("edge", *words, "--cloud", "127.0.0.1:9", "--out", str(tmp_path / "run"))
     said = finish(edge, code=9)
     assert "the cloud at 127.0.0.1:9 cannot be reached" in said
@@ -370,10 +395,12 @@ def test_a_cloud_that_is_not_there_is_named_with_what_was_tried(
 
 
 def test_another_spec_is_refused(
-    by_hand: Callable[..., subprocess.Popen[str]], spec: RunSpec, tmp_path: Path
+    by_hand: Callable[..., subprocess.Popen[str]],
+    certificates: str,
+    spec: RunSpec,
+    tmp_path: Path,
 ) -> None:
-    certificates, file = str(tmp_path / "certificates"), str(tmp_path / "spec.yaml")
-    finish(by_hand("certificates", certificates))
+    file = str(tmp_path / "spec.yaml")
     other = RunSpec(spec.content | {"seed": spec["seed"] + 1})
     other.save(tmp_path / "other.yaml")
     own = ["--certificates", certificates]
