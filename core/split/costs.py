@@ -55,12 +55,14 @@ class CodecCosts:
         mib: ArrayLike,
         frozen: int = 0,
         front: Side = EDGE,
+        corrects: bool = False,
     ) -> "CodecCosts":
         """nbytes: encoded features at each cut, shape (n+1,); the two ends are not looked at.
         input_bytes: the raw inputs of a batch; NaN where unknown.
         mib: MiB of the float32 features at each cut, which the seconds per MiB refer to.
         frozen: first blocks that are not trained; no gradient comes back to a cut among them.
-        front: the side that sends the features.
+        front: the side that sends the features. corrects: it decodes them too, to correct the
+            gradient that comes back.
         """
         size, encoded = (np.array(a, dtype=np.float64) for a in (mib, nbytes))
         size[[0, -1]] = encoded[[0, -1]] = 0.0
@@ -69,14 +71,12 @@ class CodecCosts:
         forth = encoded.copy()
         forth[0] = input_bytes
         here = front == EDGE
-        return cls(
-            uplink_bytes=forth if here else back,
-            downlink_bytes=back if here else forth,
-            edge_encode_s=(size if here else returned) * edge.encode_s,
-            edge_decode_s=(returned if here else size) * edge.decode_s,
-            cloud_encode_s=(returned if here else size) * cloud.encode_s,
-            cloud_decode_s=(size if here else returned) * cloud.decode_s,
-        )
+        own, others = (edge, cloud) if here else (cloud, edge)
+        sends = size * own.encode_s + (returned * own.decode_s if corrects else 0.0)
+        times = (sends, returned * own.decode_s, returned * others.encode_s, size * others.decode_s)
+        edge_times, cloud_times = (times[:2], times[2:]) if here else (times[2:], times[:2])
+        up, down = (forth, back) if here else (back, forth)
+        return cls(up, down, *edge_times, *cloud_times)
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,7 @@ class Costs:
         encoded_bytes: EncodedBytes = wire_bytes,
         decoded: Collection[str] = (),
         front: Side = EDGE,
+        carries: bool = False,
     ) -> "Costs":
         """Costs from the profiles of two devices, as `core.split.profile` writes them.
 
@@ -214,7 +215,8 @@ class Costs:
         codecs: names; both profiles must have timed them.
         input_bytes: the raw inputs of a batch as they are uploaded (uint8 images, int tokens).
         encoded_bytes: (codec, shape) → bytes on the wire.
-        decoded: codecs whose features the front decodes too, as error feedback needs.
+        decoded: codecs whose features the front decodes too, as error feedback needs: carries: to
+            add what was lost to the next ones, else for the gradient that comes back.
         front: the side with the first blocks.
         Raises DataError for profiles that lack something, or are not of the same network.
         """
@@ -225,11 +227,12 @@ class Costs:
         for name in codecs:
             nbytes = [encoded_bytes(name, s) for s in shapes]
             sides = {EDGE: _per_mib(edge, name, EDGE), CLOUD: _per_mib(cloud, name, CLOUD)}
-            if name in decoded:
+            if name in decoded and carries:
                 own = sides[front]
                 sides[front] = PerMib(own.encode_s + own.decode_s, own.decode_s)
+            corrects = name in decoded and not carries
             costs[name] = CodecCosts.of_features(
-                nbytes, input_bytes, sides[EDGE], sides[CLOUD], mib, frozen, front
+                nbytes, input_bytes, sides[EDGE], sides[CLOUD], mib, frozen, front, corrects
             )
         moved = _numbers(edge, "parameter_bytes", "edge")
         moved = moved + _numbers(edge, "optimiser_bytes", "edge")

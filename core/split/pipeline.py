@@ -99,6 +99,11 @@ class Pipeline:
         """All blocks are here."""
         return self._channel is None or self.choice.cut == self._blocks
 
+    @property
+    def _returns(self) -> bool:
+        """A gradient comes back: some block here is trained."""
+        return self.choice.cut > self._frozen
+
     def _use(self, choice: Choice) -> None:
         self.choice = choice
         seed, memory = self._spec["seed"], self._scheme["delta_mib"]
@@ -182,11 +187,12 @@ class Pipeline:
             pending.features = features
         array = features.detach().numpy()
         wanted = self._residual.add(array)
-        if self._uplink.lossless or not (self._corrects or self._residual.active):
+        corrects = self._corrects and self._returns
+        if self._uplink.lossless or not (corrects or self._residual.active):
             return self._uplink.encode(wanted, step, batch.samples)
         encoded, decoded = self._uplink.encode_decoded(wanted, step, batch.samples)
         self._residual.keep(wanted, decoded)
-        if self._corrects:
+        if corrects:
             pending.lost = decoded - array
         return encoded
 
@@ -198,7 +204,7 @@ class Pipeline:
         _check_loss(loss, pending.step)
         self._pace.lap()
         received = 0
-        if self.choice.cut > self._frozen:
+        if self._returns:
             with self._pace.work():
                 encoded = tensor_of(frame)
                 received = encoded.nbytes

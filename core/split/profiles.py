@@ -55,6 +55,7 @@ def costs_of(spec: Any) -> Costs:
         codec.encoded_bytes,
         decoded=lossy if kept.corrects or kept.carries else (),
         front=front_of(spec),
+        carries=kept.carries,
     )
     largest = [largest_mib(spec, shape[1:]) for shape in edge["feature_shapes"]]
     return costs.without([cut for cut, mib in enumerate(largest) if mib > codec.LIMIT_MIB])

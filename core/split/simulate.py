@@ -196,10 +196,13 @@ class _Run:
         """Of a step with a choice: what it asks, and the edge's seconds until features are sent.
 
         The second forward of a replay lasts as long as the first, so the difference is the first.
+        Where no gradient comes back nothing is left to do after that.
         """
         cut, asks = choice.cut, stages(self.costs, choice, self.staleness)
         first = float(self.costs.edge_replay_s[cut] - self.costs.edge_s[cut])
         first += float(self.costs.codec(choice.uplink).edge_encode_s[cut])
+        if not asks.downlink_bytes:
+            first = asks.edge_s
         if not asks.edge_s + asks.uplink_bytes + asks.cloud_s + asks.downlink_bytes < math.inf:
             raise ValueError(f"the costs of {choice} are not known")
         return asks, min(first, asks.edge_s)

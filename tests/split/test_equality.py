@@ -248,6 +248,17 @@ def test_to_a_cut_among_frozen_blocks_no_gradient_comes_back(train: Train, tmp_p
         assert sizes == [(True, returns)] * 8
 
 
+def test_error_feedback_does_nothing_to_a_cut_among_frozen_blocks(
+    train: Train, tmp_path: Path
+) -> None:
+    lossy = {"cut": 1, "staleness": 2, "uplink": "int8"}
+    for kind in ("published", "none"):
+        train(make_spec("bilstm", feedback=kind, **lossy), folder=tmp_path / kind)
+    lines = [(tmp_path / kind / "iterations.csv").read_text() for kind in ("published", "none")]
+    losses = [[row["loss"] for row in csv.DictReader(text.splitlines())] for text in lines]
+    assert losses[0] == losses[1]
+
+
 def test_what_is_too_large_to_be_sent_is_an_error_before_training() -> None:
     spec = make_spec("resnet50_cifar", cut=1, test_batch=5000)
     text = r"scheme\.cut = 1: features of a batch take 312 MiB, at most 256 are sent; lower "

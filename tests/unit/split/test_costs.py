@@ -217,6 +217,19 @@ def test_error_feedback_lets_the_edge_decode_what_it_encodes() -> None:
     assert found.edge_decode_s == pytest.approx(5.0 * mib)
 
 
+def test_what_was_lost_matters_where_a_gradient_comes_back_or_something_is_carried_on() -> None:
+    frozen = {"frozen": 1}
+    corrects, carries = (
+        Costs.from_profiles(
+            EDGE | frozen, CLOUD | frozen, ("int8",), 8, encoded_bytes, ("int8",), carries=carries
+        ).codec("int8")
+        for carries in (False, True)
+    )
+    mib = np.array([0, 2 * 8, 2 * 16, 0]) * 4 / MIB
+    assert corrects.edge_encode_s == pytest.approx((3.0 + np.array([0, 0, 5.0, 0])) * mib)
+    assert carries.edge_encode_s == pytest.approx((3.0 + 5.0) * mib)
+
+
 def test_cuts_that_cannot_be_are_no_candidates_and_the_ends_stay() -> None:
     found = costs(EDGE, CLOUD).without([0, 1, 3])
     assert [c.cut for c in candidates(found, ("int8",), ("int8",))] == [0, 2, 3]
