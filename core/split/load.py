@@ -27,6 +27,9 @@ class Follower:
     itself, until one of them was seen alone. Until then what both are slower by in common counts as
     mutual: an end, where nobody slows anybody down, has the benefit of the doubt, and one look
     there tells. From then on it stays, until the next look across.
+
+    Of a side that has no blocks nothing is seen. It stays as it was last known; on one machine it
+    goes with the other one, as what slows that down while it is alone is the machine.
     """
 
     def __init__(self, blocks: int, front: Side, shared: bool) -> None:
@@ -81,15 +84,16 @@ class Follower:
 
     def _alone(self, side: Side, found: float) -> None:
         load, before = self.load, self._where
-        mutual = load.mutual
+        rest, mutual = load.of(other(side)), load.mutual
         if before == side:
             found = NEW * found + (1 - NEW) * load.of(side)
-        elif self._shared and before == "both":  # with the other one a moment ago
+        if self._shared and before == "both":  # with the other one a moment ago
             mutual, self._known = _mutual(load.of(side) * load.mutual / found), True
-        # What the other one takes beside this one stays what it was.
-        rest = _bounded(load.of(other(side)) * load.mutual / mutual)
+            rest *= load.mutual / mutual  # what it takes beside this one stays what it was
+        elif self._shared:
+            rest *= found / load.of(side)
         edge, cloud = (found, rest) if side == EDGE else (rest, found)
-        self.load = Load(edge, cloud, mutual)
+        self.load = Load(_bounded(edge), _bounded(cloud), mutual)
 
     def state(self) -> dict[str, Any]:
         """What changes, as JSON."""

@@ -454,7 +454,7 @@ def test_a_slow_edge_is_slow_at_every_cut() -> None:
     # 12 s of the edge against 5 s of the cloud alone; 27 s of the edge alone.
     it = observed(12, 4)
     assert (it.choice, it.load) == (ALL_CLOUD, Load(3, 1, 1))
-    it = observed(12, 4, start=Choice(2, "none", "none"))
+    it = observed(12, 4, start=Choice(2, "none", "none"), shared=False)
     assert it.load.edge == pytest.approx(12 / 9)  # of the edge alone; the cloud is as it was
 
 
@@ -463,8 +463,9 @@ def test_too_few_steps_say_nothing_of_a_load_until_there_are_more() -> None:
     assert observed(40, 40, times=2).load == Load(1, 1, 10)
 
 
-def test_a_side_without_blocks_keeps_its_load() -> None:
-    it = observed(0.001, 20, start=ALL_CLOUD)
+def test_a_side_without_blocks_keeps_its_load_or_goes_with_the_other_on_one_machine() -> None:
+    assert observed(0.001, 20, start=ALL_CLOUD).load == Load(4, 4, 1)
+    it = observed(0.001, 20, start=ALL_CLOUD, shared=False)
     assert it.load == Load(1, 4, 1)
     assert it.choice == Choice(2, "none", "none")  # 9 s, against 16 s of the cloud at cut 1
 

@@ -62,6 +62,16 @@ def test_a_side_without_blocks_stays_as_it_was_last_known() -> None:
     assert look(it, ALL_EDGE, 5, 7) == Load(5, 2)
 
 
+def test_a_machine_that_gets_slower_slows_the_side_that_is_not_seen_too() -> None:
+    it = follower()
+    look(it, INNER, 3, 1.5)
+    assert look(it, ALL_CLOUD, 0, 1) == Load(2, 1, 1.5)
+    for _ in range(30):
+        load = look(it, ALL_CLOUD, 0, 4)
+    assert (load.edge, load.cloud, load.mutual) == pytest.approx((8, 4, 1.5))
+    assert look(follower(), ALL_EDGE, 4, 0) == Load(4, 4)
+
+
 def test_a_front_in_the_cloud_leaves_the_edge_alone_at_cut_0() -> None:
     it = Follower(4, "cloud", shared=False)
     for _ in range(3):
