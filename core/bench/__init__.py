@@ -17,6 +17,7 @@ BENCHMARKS = {
     "realised": BOTH,
     "flops": BOTH,
     "memory": BOTH,
+    "compile": ("main",),
     "snapshot": BOTH,
     "sampling": ("main",),
     "parity": ("main",),
