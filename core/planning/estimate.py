@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any, Literal
 
 import numpy as np
@@ -24,22 +24,25 @@ from core.split.decision import Link, best, predict
 from core.split.profiles import costs_of
 from core.split.simulate import SimulatedLink
 
-How = Literal["own epochs", "like runs", "profile", "published", "unknown"]
+How = Literal["own epochs", "like runs", "calibrated", "profile", "published", "unknown"]
 PUBLISHED = Path(__file__).with_name("published.csv")
 SPLIT_SECONDS = ("training_s", "snapshot_s")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """hours: still to go; None where nothing is known. how: from what."""
+    """hours: still to go; None where nothing is known. how: from what. runs: finished ones that
+    calibrated a profile."""
 
     hours: float | None
     how: How
+    runs: int = 0
 
 
 def estimate(run: Planned) -> Estimate:
     """From the run's own finished epochs; else from finished runs of the same task, scheme and
-    device; else from the profile of the device; else from published hours."""
+    device; else from the profile of the device, calibrated where runs of other schemes have
+    finished; else from published hours."""
     left = run.epochs - len(run.rows)
     if run.state == "finished" or left <= 0:
         return Estimate(0.0, "own epochs")
@@ -53,7 +56,11 @@ def estimate(run: Planned) -> Estimate:
     for how, of_an_epoch in ways.items():
         found = of_an_epoch()
         if found is not None:
-            return Estimate(left * found / 3600, how)
+            hours = left * found / 3600
+            ratios = _ratios(run) if how == "profile" else []
+            if ratios:
+                return Estimate(hours * median(ratios), "calibrated", len(ratios))
+            return Estimate(hours, how)
     return Estimate(None, "unknown")
 
 
@@ -90,8 +97,12 @@ def _like(run: Planned) -> float | None:
 
 def _task(spec: dict[str, Any]) -> str:
     """Names what decides on the time of an epoch, but for settings of the scheme."""
+    return _setting(spec, spec["scheme"]["name"])
+
+
+def _setting(spec: dict[str, Any], scheme: str = "any") -> str:
+    """The same whatever the scheme."""
     training = {k: v for k, v in spec["training"].items() if k != "epochs"}
-    scheme = spec["scheme"]["name"]
     return RunSpec(spec | {"seed": 0, "training": training, "scheme": scheme}).digest
 
 
@@ -111,6 +122,27 @@ def _profiled(run: Planned) -> float | None:
         return of_kind(run, _samples(run))
     except (OSError, ValueError, KeyError, CoreError):
         return None
+
+
+def _ratios(run: Planned) -> list[float]:
+    """What an epoch of each finished run beside this one took, over what the profile says of it.
+
+    Of ElasticTrainer and its baselines alone, which share network, data, device and profile. A
+    profile was measured once, in a minute, beside whatever else went on; it holds no compiling and
+    no importance. What these runs took has all that in it.
+    """
+    found = []
+    for path in run.folder.parent.glob("*/result.json") if run.kind == "elastic" else ():
+        try:
+            spec = json.loads(path.read_text(encoding="utf-8"))["spec"]
+            if _setting(spec) == _setting(run.spec):
+                other = Planned(path.parent, run.device, spec, "finished", [])
+                found.append(
+                    mean(map(seconds, _table(path.parent))) / _elastic(other, _samples(run))
+                )
+        except (OSError, ValueError, KeyError, TypeError, CoreError):
+            continue  # damaged, or no run: figures say so
+    return found
 
 
 def _samples(run: Planned) -> tuple[int, int]:

@@ -56,6 +56,7 @@ def summary(runs: Sequence[Planned], estimates: dict[Path, Estimate]) -> dict[st
                 "state": run.state,
                 "hours": estimates[run.folder].hours,
                 "from": estimates[run.folder].how,
+                "calibrated_by": estimates[run.folder].runs,
             }
             for run in open_runs
         ],
@@ -78,6 +79,8 @@ def text(content: dict[str, Any]) -> str:
             f"{hours:>8}  {' + '.join(run['devices']):16} {run['state']:9} {run['from']:10}  "
             f"{run['run']}"
         )
+    if by := max((run["calibrated_by"] for run in content["runs"]), default=0):
+        lines.append(f"calibrated: what the profile says, by {by} finished runs of other schemes")
     lines += [f"profile   {path}" for path in content["profiles"]]
     lines += [f"fetch     {name}, {_size(size)}" for name, size in content["fetches"].items()]
     lines.append(_disk(content["disk"]))
@@ -136,7 +139,8 @@ def _record(runs: Sequence[Planned], estimates: dict[Path, Estimate]) -> None:
 
 def _rank(plan: dict[str, Any]) -> int:
     """How much a way to estimate knows of the run."""
-    return ("unknown", "published", "profile", "like runs").index(str(plan.get("from", "unknown")))
+    ways = ("unknown", "published", "profile", "calibrated", "like runs")
+    return ways.index(str(plan.get("from", "unknown")))
 
 
 def errors(kept: dict[str, Any]) -> dict[str, tuple[float, float, str]]:

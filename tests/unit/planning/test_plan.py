@@ -165,6 +165,36 @@ def test_a_profile_gives_the_step_of_each_scheme(profiled):
         assert whole[scheme] == pytest.approx(10 * timing.predict(mask))
 
 
+def test_finished_runs_of_other_schemes_calibrate_a_profile_that_was_measured_beside_other_work(
+    profiled,
+):
+    runs = profiled()
+    before = {scheme: estimate(run).hours for scheme, run in runs.items()}
+    # The profile says twice of what an epoch of `full` takes, and a little less of `head`.
+    for scheme, share in (("full", 0.5), ("head", 0.6)):
+        taken = share * 3600 * before[scheme] / 5
+        finish(runs[scheme].folder, runs[scheme].spec, [row(taken - 1)] * 5)
+    after = {scheme: estimate(runs[scheme]) for scheme in ("elastic", "bn_bias")}
+    assert {(found.how, found.runs) for found in after.values()} == {("calibrated", 2)}
+    for scheme, found in after.items():
+        assert found.hours == pytest.approx(0.55 * before[scheme])
+    said = plan.text(plan.summary([runs["elastic"]], {runs["elastic"].folder: after["elastic"]}))
+    assert "calibrated: what the profile says, by 2 finished runs of other schemes" in said
+    # Runs of its own scheme know more.
+    finish(runs["elastic"].folder.with_name("elastic-rho0.5-seed7"), runs["elastic"].spec, [row(9)])
+    assert estimate(runs["elastic"]).how == "like runs"
+
+
+def test_runs_of_other_settings_and_damaged_ones_calibrate_nothing(profiled):
+    runs = profiled()
+    wider = by_scheme(planned(read([], ["training={batch: 16}"]), ["fig15a"]))["full"]
+    finish(wider.folder, wider.spec, [row(9)] * 5)
+    damaged = runs["head"].folder
+    damaged.mkdir(parents=True)
+    (damaged / "result.json").write_text("{}")
+    assert estimate(runs["elastic"]).how == "profile"
+
+
 def test_the_paper_tells_of_its_own_setting_and_of_nothing_else():
     config = read([PAPER], ["device=published"])
     runs = by_scheme(planned(config, ["fig15a"]))
