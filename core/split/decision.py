@@ -366,4 +366,5 @@ class Engine:
         self.expected = state["expected"]
         self._moved, self._looked = state["moved"], state["looked"]
         self._pending = Choice(**state["pending"]) if state["pending"] else None
-        self._follower.load_state(state["follower"])
+        if "follower" in state:  # a snapshot of an earlier version has none
+            self._follower.load_state(state["follower"])

@@ -489,6 +489,14 @@ def test_a_move_says_by_what_loads_it_was_chosen() -> None:
     assert (move.stay.edge_s, move.stay.cloud_s) == (6, 8)
 
 
+def test_an_engine_stored_by_an_earlier_version_sees_the_loads_anew() -> None:
+    state = observed(6, 6).state()
+    del state["follower"]
+    it = engine(BALANCED, MIDDLE, interval=5)
+    it.load_state(state)
+    assert (it.choice, it.load) == (ALL_CLOUD, Load())
+
+
 times_of_steps = st.tuples(st.floats(0.1, 30), st.floats(0.1, 30))
 
 
