@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -45,7 +46,9 @@ def compare(backend: TorchBackend, images: Images, labels: Labels) -> dict[str, 
     """By selection: compiled over eager step, what compiling takes, after how many steps that is
     paid back (None: never), by how much losses differ, and the share of the full step."""
     step = partial(_train, backend, images, labels)
-    compiled_network = torch.compile(backend._network, backend=COMPILER, dynamic=False)
+    compiled_network = cast(
+        nn.Module, torch.compile(backend._network, backend=COMPILER, dynamic=False)
+    )
     found: dict[str, object] = {}
     full: tuple[float, float] | None = None
     for name, mask in selections(len(backend.tensors)).items():

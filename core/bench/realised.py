@@ -79,7 +79,7 @@ def _choose(task: Task, importance: Floats, budget: float) -> Mask:
 def _attempts(task: Task, importance: Floats, rho: float) -> list[correcting.Attempt]:
     """As a run corrects its selections."""
 
-    def share(mask: Mask) -> float:
+    def share(mask: Mask) -> tuple[float, float]:
         task.backend.select(mask)
         taken = task.backend.time_step(task.images, task.labels, correcting.REPEATS)
         return correcting.step_share(task.timing, *taken)

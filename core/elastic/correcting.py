@@ -13,7 +13,8 @@ from core.elastic.budget import backward_budget
 from core.elastic.selector import Mask
 from core.elastic.timing import Cost, Timing
 
-# A share within this part of ρ is left as it is: about what a few steps can be timed to.
+# A share within this part of ρ is left as it is, and within twice its own error: correcting what
+# noise made would make it worse.
 CLOSE = 0.03
 
 # Steps that are timed under a selection, after warm-up.
@@ -25,17 +26,18 @@ LEAST, MOST = 0.5, 2.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """A selection and what it takes. share: of the full step, measured. excess: its measured
-    backward pass over the predicted one."""
+    """A selection and what it takes. share: of the full step, measured; error: of that share.
+    excess: its measured backward pass over the predicted one."""
 
     mask: Mask
     share: float
+    error: float
     excess: float
 
 
 def attempts(
     choose: Callable[[float], Mask],
-    measure: Callable[[Mask], float],
+    measure: Callable[[Mask], tuple[float, float]],
     timing: Timing,
     rho: float,
     cost: Cost,
@@ -45,7 +47,7 @@ def attempts(
     """Every selection that was tried, in order; at least one.
 
     choose: the selection within a budget in seconds; something fits the budget of ρ itself.
-    measure: the share of the full step that a step under a selection takes.
+    measure: the share of the full step that a step under a selection takes, and its error.
     corrections: how many more selections are tried, at most. It ends sooner where the share is
     close to ρ, and where a corrected budget leads to nothing new.
     excess: that of an earlier selection, with which the budget starts.
@@ -56,9 +58,9 @@ def attempts(
         mask = choose(wanted)
     found: list[Attempt] = []
     while True:
-        share = measure(mask)
-        found.append(Attempt(mask, share, _excess(timing, mask, cost, share)))
-        if abs(share / rho - 1) <= CLOSE or len(found) > corrections:
+        share, error = measure(mask)
+        found.append(Attempt(mask, share, error, _excess(timing, mask, cost, share)))
+        if abs(share - rho) <= max(CLOSE * rho, 2 * error) or len(found) > corrections:
             return found
         # The mean: what a larger budget buys has another excess, and it would go back and forth.
         mask = choose(wanted / float(np.mean([tried.excess for tried in found])))
@@ -71,11 +73,13 @@ def nearest(found: list[Attempt], rho: float) -> Attempt:
     return min(found, key=lambda attempt: abs(attempt.share / rho - 1))
 
 
-def step_share(timing: Timing, steps: list[float], forwards: list[float]) -> float:
-    """Share of the full step that steps took, by the forward pass beside each: a machine that is
-    slower than while it was profiled is so for both."""
-    ratios = np.array(steps) / np.array(forwards)
-    return float(np.median(ratios)) * timing.forward / timing.full
+def step_share(timing: Timing, steps: list[float], forwards: list[float]) -> tuple[float, float]:
+    """Share of the full step that steps took, and its standard error, by the forward pass beside
+    each: a machine that is slower than while it was profiled is so for both."""
+    shares = np.array(steps) / np.array(forwards) * timing.forward / timing.full
+    low, middle, high = np.percentile(shares, [25, 50, 75])
+    # Of a median, for numbers that are spread normally: 1.25 σ / √n, and σ is IQR / 1.35.
+    return float(middle), float(0.93 * (high - low) / np.sqrt(len(shares)))
 
 
 def _excess(timing: Timing, mask: Mask, cost: Cost, share: float) -> float:

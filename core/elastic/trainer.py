@@ -276,8 +276,9 @@ class Trainer:
         self.progress.excess = kept.excess
         return kept.mask, [each.share for each in (*(t for t in tried if t is not kept), kept)]
 
-    def _share(self, mask: Mask) -> float:
-        """Share of the full step that a step under a selection takes, measured without a trace."""
+    def _share(self, mask: Mask) -> tuple[float, float]:
+        """Share of the full step that a step under a selection takes, and its error, measured
+        without a trace."""
         self._use(mask)
         images, labels = _gather(self._train, np.arange(self._training["batch"]))
         steps, forwards = self._backend.time_step(images, labels, correcting.REPEATS)

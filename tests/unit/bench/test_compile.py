@@ -8,7 +8,6 @@ from core.bench import compile as bench
 from core.models import torch_zoo
 from tests.torch import networks
 
-
 pytestmark = pytest.mark.slow
 
 

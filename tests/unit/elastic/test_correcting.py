@@ -29,8 +29,8 @@ def chosen(profile: Timing) -> Callable[[float], Mask]:
     return lambda budget: select(profile.t_dw, t_dy, IMPORTANCE, budget, 2000)
 
 
-def taken(device: Timing) -> Callable[[Mask], float]:
-    return lambda mask: device.predict(mask) / device.full
+def taken(device: Timing) -> Callable[[Mask], tuple[float, float]]:
+    return lambda mask: (device.predict(mask) / device.full, 0.0)
 
 
 def tried(profile: Timing, device: Timing, rho: float, corrections: int) -> list[Attempt]:
@@ -69,8 +69,8 @@ def test_an_exact_profile_is_not_corrected(rho: float) -> None:
 def test_no_more_is_tried_than_was_asked_for(corrections: int) -> None:
     random = np.random.default_rng(2)  # a device whose times have nothing to do with the profile
 
-    def measure(mask: Mask) -> float:
-        return float(random.uniform(0.6, 0.9))
+    def measure(mask: Mask) -> tuple[float, float]:
+        return float(random.uniform(0.6, 0.9)), 0.0
 
     profile = timing_of(0)
     found = attempts(chosen(profile), measure, profile, 0.5, "realisable", corrections)
@@ -95,11 +95,11 @@ def test_where_nothing_fits_the_corrected_budget_the_first_selection_stays() -> 
     def narrow(budget: float) -> Mask:
         return chosen(profile)(budget) if budget >= wanted else np.zeros(N, dtype=bool)
 
-    found = attempts(narrow, lambda mask: 0.6, profile, 0.4, "realisable", 3)
+    found = attempts(narrow, lambda mask: (0.6, 0.0), profile, 0.4, "realisable", 3)
     assert len(found) == 1
     assert found[0].mask.any()
     # As where the excess of the last selection leaves too little for any tensor of this one.
-    again = attempts(narrow, lambda mask: 0.4, profile, 0.4, "realisable", 3, excess=2.0)
+    again = attempts(narrow, lambda mask: (0.4, 0.0), profile, 0.4, "realisable", 3, excess=2.0)
     assert again[0].mask.tolist() == found[0].mask.tolist()
 
 
@@ -118,11 +118,28 @@ def test_a_disturbed_measurement_moves_the_budget_by_no_more_than_a_factor_of_tw
     share: float, excess: float
 ) -> None:
     profile = timing_of(7)
-    found = attempts(chosen(profile), lambda mask: share, profile, 0.5, "realisable", 0)
+    found = attempts(chosen(profile), lambda mask: (share, 0.0), profile, 0.5, "realisable", 0)
     assert found[0].excess == excess
 
 
+@pytest.mark.parametrize(("error", "tried"), [(0.01, 2), (0.06, 1)])
+def test_what_noise_may_have_made_is_not_corrected(error: float, tried: int) -> None:
+    profile = timing_of(9)
+    found = attempts(
+        chosen(profile), lambda mask: (0.6, error), profile, 0.5, "realisable", corrections=1
+    )
+    assert len(found) == tried
+
+
 def test_a_share_goes_by_the_forward_passes_beside_the_steps() -> None:
-    timing = timing_of(8)
     # The second half was measured while the machine was half as fast.
-    assert step_share(timing, [0.5, 0.5, 1.0, 1.0], [0.3, 0.3, 0.6, 0.6]) == pytest.approx(0.5)
+    steps, forwards = [0.5, 0.5, 1.0, 1.0], [0.3, 0.3, 0.6, 0.6]
+    assert step_share(timing_of(8), steps, forwards) == pytest.approx((0.5, 0.0))
+
+
+def test_the_error_of_a_share_is_that_of_a_median() -> None:
+    random = np.random.default_rng(0)
+    many = random.normal(0.5, 0.05, (2000, 9))
+    found = [step_share(timing_of(8), row.tolist(), [0.3] * 9) for row in many]
+    medians, errors = zip(*found, strict=True)
+    assert np.mean(errors) == pytest.approx(np.std(medians), rel=0.15)
