@@ -37,6 +37,8 @@ BENCHMARKS = {
     "din": ("main",),
     "dispatch": ("main",),
     "plan": ("main",),
+    "campaign": ("main",),
+    "slurm": ("main",),
 }
 
 

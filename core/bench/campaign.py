@@ -1,34 +1,54 @@
-"""Runs of the pipeline for a benchmark: where it puts them, so that those that are there are used
-and a stopped benchmark goes on where it was."""
+"""What a campaign's results take to be put on a page, held against claims, bundled and verified."""
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
-from core import PROJECT, schema
-from core.declared import Config
-from core.split.config import SplitKey
+from core import PROJECT
+from core.bench import Report
+from core.errors import DataError
 
-
-def config() -> Config:
-    """The shipped configuration, at demo scale."""
-    content: Config = schema.read_yaml(PROJECT / "config/config.yaml")
-    return content
+LIMITS = {"report/seconds": 60.0, "report/mib": 15.0}
 
 
-def snakemake(targets: Iterable[str]) -> None:
-    """Make files of the pipeline. Its own messages tell how far it is; they leave standard output
-    to the JSON."""
-    command = ["snakemake", *targets, "--cores", "1", "--snakefile", str(PROJECT / "Snakefile")]
-    command += ["--directory", str(PROJECT)]
-    command += ["--workflow-profile", str(PROJECT / "profiles/default")]
-    subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ)
+def run() -> Report:
+    """Of the finished runs in this checkout's results/. Raises DataError where there are none."""
+    return measured(PROJECT)
 
 
-def trained(content: Config, keys: Sequence[SplitKey]) -> list[Path]:
-    """Folders of these runs of split training, which are trained first where they are not there."""
-    folders = [key.folder(content) for key in keys]
-    snakemake(f"{folder}/result.json" for folder in folders)
-    return [PROJECT / folder for folder in folders]
+def measured(folder: Path) -> Report:
+    """Of those in a working folder."""
+    runs = sum(1 for _ in folder.glob("results/**/result.json"))
+    if not runs:
+        raise DataError(f"{folder}/results has no finished run; `snakemake campaign` makes some")
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name)
+        bundle = out / "bundle.tar.gz"
+        figures: dict[str, Any] = {
+            "runs": runs,
+            "report": _taken(folder, [out / "report.html"], "report", "--out"),
+            "claims": _taken(
+                folder, [out / f"claims.{end}" for end in ("csv", "json", "md")], "claims", "--out"
+            ),
+            "bundle": _taken(folder, [bundle], "bundle", "--out"),
+            "verify": _taken(folder, [bundle], "verify"),
+        }
+    notes = [
+        "seconds: of the command, Python's start included, once each; mib: of what it writes "
+        "(verify: of the bundle that it reads)",
+    ]
+    return Report(figures, LIMITS, notes)
+
+
+def _taken(folder: Path, files: list[Path], *words: str) -> dict[str, float]:
+    """Seconds of a verb that is given one path, and MiB of the files at it."""
+    path = files[0] if len(files) == 1 else files[0].with_suffix("")
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "core", *words, str(path)]
+    subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
+    seconds = time.perf_counter() - start
+    mib = sum(file.stat().st_size for file in files) / 2**20
+    return {"seconds": round(seconds, 2), "mib": round(mib, 3)}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from core.bench import Report, campaign
+from core.bench import Report, pipeline_runs
 from core.declared import Config
 from core.figures.split_results import SplitRun, read_split_run
 from core.split.config import NO_CONTEXT, SplitKey
@@ -26,9 +26,9 @@ STEPS = 24  # of a run that measures time
 
 def run() -> Report:
     """Trains what is missing: 16 short runs and 9 whole ones."""
-    content = campaign.config()
+    content = pipeline_runs.config()
     short, whole = short_keys(content), whole_keys(content)
-    folders = campaign.trained(content, [*short, *whole])
+    folders = pipeline_runs.trained(content, [*short, *whole])
     runs = dict(zip([*short, *whole], map(read_split_run, folders), strict=True))
     figures = {
         "step_s": step_seconds({key: runs[key] for key in short}),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from core.bench import Report, campaign
+from core.bench import Report, pipeline_runs
 from core.figures.split_results import SplitRun, read_split_run
 from core.split import config as settings
 
@@ -19,11 +19,11 @@ PLAIN = "none"
 def run() -> Report:
     """For every codec and error feedback: best accuracy with its spread, how far it is from the
     uncompressed run of the same seed, and bytes per step."""
-    content = campaign.config()
+    content = pipeline_runs.config()
     keys = [
         key for seed in SEEDS for key in settings.figures(content | {"seed": seed})[FIGURE].runs
     ]
-    runs = [read_split_run(folder) for folder in campaign.trained(content, keys)]
+    runs = [read_split_run(folder) for folder in pipeline_runs.trained(content, keys)]
     figures = analyse(runs)
     notes = [
         f"{keys[0].task} at demo scale, seeds {', '.join(map(str, SEEDS))}; not a reproduction. "

@@ -7,7 +7,7 @@ chooses by itself.
 from dataclasses import replace
 from typing import Any
 
-from core.bench import Report, campaign
+from core.bench import Report, pipeline_runs
 from core.declared import Config
 from core.figures.split_results import SplitRun, read_split_run
 from core.models.blocks import NETWORKS
@@ -19,10 +19,10 @@ CONTEXTS = ("ethernet", "wifi", "5g", "lte", "iot")
 
 def run() -> Report:
     """Seconds per step of every cut and of the whole system; the time that it loses."""
-    content = campaign.config()
+    content = pipeline_runs.config()
     places = {context: keys_of(content, context) for context in CONTEXTS}
     keys = dict.fromkeys(key for found in places.values() for key in found.values())
-    folders = campaign.trained(content, list(keys))
+    folders = pipeline_runs.trained(content, list(keys))
     runs = dict(zip(keys, map(read_split_run, folders), strict=True))
     figures = {
         context: compare({name: runs[key] for name, key in found.items()})

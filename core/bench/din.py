@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from core import PROJECT
-from core.bench import Report, campaign
+from core.bench import Report, pipeline_runs
 from core.declared import Config
 from core.federated import config as settings
 from core.federated.config import FederatedKey
@@ -24,11 +24,11 @@ SCHEMES = ("compressed", "replay", "serial")  # that are timed with a slow party
 
 def run() -> Report:
     """Every run of the figure, and those with a slower party."""
-    content = campaign.config()
+    content = pipeline_runs.config()
     keys = list(settings.figures(content)[FIGURE].runs)
     slow = slower_keys(content)
     folders = [key.folder(content) for key in dict.fromkeys([*keys, *slow.values()])]
-    campaign.snakemake(f"{folder}/result.json" for folder in folders)
+    pipeline_runs.snakemake(f"{folder}/result.json" for folder in folders)
     return report(
         [read(key.folder(content)) for key in keys],
         {names: read(key.folder(content)) for names, key in slow.items()},

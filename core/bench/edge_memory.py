@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from core.bench import Report, campaign
+from core.bench import Report, pipeline_runs
 from core.figures.split_results import read_split_run
 from core.split import config as settings
 
@@ -12,11 +12,11 @@ STALENESS, STEPS = (0, 3, 5, 8), 24
 
 def run() -> Report:
     """Peak resident memory of the edge's process, and above that of K = 0."""
-    content = campaign.config()
+    content = pipeline_runs.config()
     device, seed = content["split"]["edge"]["device"], content["seed"]
     base = settings.SplitKey(device, TASK, CONTEXT, SCHEME, seed)
     keys = [replace(base, options=(("staleness", k), ("steps", STEPS))) for k in STALENESS]
-    runs = [read_split_run(folder) for folder in campaign.trained(content, keys)]
+    runs = [read_split_run(folder) for folder in pipeline_runs.trained(content, keys)]
     peaks = {k: float(one.result["peak_mib"]) for k, one in zip(STALENESS, runs, strict=True)}
     figures = {
         f"K={k}": {"peak_mib": peak, "above_K=0_mib": round(peak - peaks[0], 1)}

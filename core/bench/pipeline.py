@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.bench import Report, campaign
+from core.bench import Report, pipeline_runs
 from core.errors import DataError
 from core.figures.split_results import SplitRun, read_split_run
 from core.models.blocks import NETWORKS
@@ -29,9 +29,9 @@ STEPS = 200  # of a simulation, enough for a full pipeline
 def run() -> Report:
     """For each context and scheme: seconds per step, over max(T1..T4), over the formula's, over the
     simulator's; and how much faster the whole system is than each baseline."""
-    content = campaign.config()
+    content = pipeline_runs.config()
     keys = settings.figures(content)[FIGURE].runs
-    runs = [read_split_run(folder) for folder in campaign.trained(content, keys)]
+    runs = [read_split_run(folder) for folder in pipeline_runs.trained(content, keys)]
     return report(runs)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from core import PROJECT
-from core.bench import Report, campaign
-from core.bench.campaign import snakemake
+from core.bench import Report, pipeline_runs
+from core.bench.pipeline_runs import snakemake
 from core.declared import Config
 from core.elastic import config as settings
 from core.figures.results import Run, read_run
@@ -22,7 +22,7 @@ SHARES = (0.90, 0.95, 1.00)  # of the lowest best accuracy, so that every run ge
 
 def run() -> Report:
     """Trains what is missing: 18 runs of one to two minutes, fetching and profiling beside."""
-    config = campaign.config()
+    config = pipeline_runs.config()
     folders = run_folders(config)
     # By itself first: Snakemake leaves out a missing result whose profile, `ancient` to it, exists
     # and is to be measured again in the same call.

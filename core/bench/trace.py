@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import PROJECT
-from core.bench import Report, campaign
+from core.bench import Report, pipeline_runs
 from core.bench.cuts import compare
 from core.declared import Config
 from core.figures.split_results import read_split_run
@@ -29,11 +29,11 @@ RUN_UP = 5  # fixed cuts that are run, beside both ends
 
 def run() -> Report:
     """Seconds per step of the whole system and of the fixed cuts; the time that it loses."""
-    content = campaign.config()
+    content = pipeline_runs.config()
     (ours,) = settings.figures(content)[FIGURE].runs
-    campaign.trained(content, [ours])
+    pipeline_runs.trained(content, [ours])
     keys = {"context_aware": ours} | fixed(content, ours, _costs(content, ours))
-    folders = campaign.trained(content, list(keys.values()))
+    folders = pipeline_runs.trained(content, list(keys.values()))
     runs = dict(zip(keys, map(read_split_run, folders), strict=True))
     figures = compare(runs) | {"decisions": len(runs["context_aware"].result["choices"]) - 1}
     notes = [

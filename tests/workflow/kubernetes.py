@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-from .slurm import descendants
+from core.bench.slurm_cluster import descendants
 
 PATH = re.compile(
     r"/(?:api|apis/(?P<group>\w+))/v1/namespaces/default/(?P<kind>\w+)"

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from core.bench.slurm_cluster import wait
+
 from .conftest import ROOT, snakemake_command
 from .kubernetes import Cluster, Pod
-from .slurm import wait
 
 PROFILE = ROOT / "profiles" / "kubernetes"
 RUN = "results/tiny/local/federated/5g/centralised-seed0"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from core.bench.slurm_cluster import STATUS, Slurm, is_installed, wait
+
 from .conftest import ROOT, TINY, snakemake_command
-from .slurm import Slurm, is_installed, wait
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,10 +50,7 @@ def on_slurm(folder: Path, *words: str) -> list[str]:
     return [
         *command,
         f"--workflow-profile={ROOT / 'profiles' / 'slurm'}",
-        "--slurm-status-command=squeue",  # there is no accounting here
-        "--slurm-init-seconds-before-status-checks=1",
-        "--seconds-between-status-checks=1",
-        "--latency-wait=5",
+        *STATUS,
     ]
 
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from core.bench import campaign, chairs
+from core.bench import chairs, pipeline_runs
 from core.figures.split_results import read_split_run
 from core.split.config import SplitKey
 from tests.unit.figures.split_recorded import make_split_run
 
 
 def test_short_runs_are_of_every_context_and_all_edge_is_one() -> None:
-    keys = chairs.short_keys(campaign.config())
+    keys = chairs.short_keys(pipeline_runs.config())
     assert len(keys) == len(set(keys)) == 3 * len(chairs.CONTEXTS) + 1
     assert {key.options for key in keys} == {(("steps", chairs.STEPS),)}
-    whole = chairs.whole_keys(campaign.config())
+    whole = chairs.whole_keys(pipeline_runs.config())
     assert len(whole) == len(chairs.TRAINED) * len(chairs.SEEDS)
     assert {key.seed for key in whole} == set(chairs.SEEDS)
 
