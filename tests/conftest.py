@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from core import RECIPE, machine
-from core.data.catalog import Entry, Fraction, Local
+from core.data.catalog import Entry, Fraction, Generated, Local
 from core.data.fetch import fetch_entry
 from core.elastic import run as elastic_run
 from core.elastic.timing import Timing
@@ -65,6 +65,17 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         splits=Fraction(test=0.25, seed=0),
     )
     fetch_entry(entry, folder / "prepared", SIZE, folder)
+    return folder / "prepared"
+
+
+@pytest.fixture(scope="session")
+def few_chairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared data set: four styles from twelve places."""
+    folder = tmp_path_factory.mktemp("chairs")
+    wording = dict.fromkeys(("title", "task", "licence", "citation"), "none")
+    source, splits = Generated(12, (20,)), Fraction(0.25, 0)
+    entry = Entry("few", "chairs", **wording, sources=(source,), classes=4, splits=splits)
+    fetch_entry(entry, folder / "prepared", 16, folder)
     return folder / "prepared"
 
 

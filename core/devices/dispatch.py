@@ -183,10 +183,10 @@ def _count_restart(host: Host, job: Job, watched: Watched, before: dict[str, Any
         watched.restarts = 0
     watched.restarts += 1
     if watched.restarts > RESTARTS:
-        said = f" ({watched.error})" if watched.error else ""
+        said = f"; the last time it said: {watched.error}" if watched.error else ""
         raise BoardError(
-            f"{host.name}: {job.title} {_how(before)}, {RESTARTS} times in a row{said}; look at "
-            "the board (memory, power supply, temperature)"
+            f"{host.name}: {job.title} {_how(before)}, {RESTARTS} times in a row; look at the "
+            f"board (memory, power supply, temperature){said}"
         )
 
 

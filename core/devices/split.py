@@ -20,7 +20,7 @@ from core.data.chairs import INPUTS
 from core.devices import board, here
 from core.devices.backoff import Backoff
 from core.devices.connection import Connection
-from core.devices.dispatch import LAST, Watched, bring, carry, goes_on
+from core.devices.dispatch import Watched, bring, carry, goes_on
 from core.devices.hosts import Host, host, read_hosts
 from core.devices.job import Job
 from core.errors import INCURABLE, ConfigError, CoreError, PeerError, UnreachableError
@@ -167,9 +167,7 @@ def _carry_whole(split: Split, there: Host | None) -> None:
 
 
 def _carry_sides(split: Split, address: str | None) -> None:
-    from core.split.run import identity
-
-    if run_folder.is_finished(split.out, lambda: identity(split.spec)):
+    if _is_finished(split):
         log.info("%s is finished already", split.out)
         return
     follows, job = other(split.leads), split.side(split.leads)
@@ -181,6 +179,12 @@ def _carry_sides(split: Split, address: str | None) -> None:
     copy_trace(split.beside / follows, split.out / f"trace_{follows}.csv")
 
 
+def _is_finished(split: Split) -> bool:
+    from core.split.run import identity
+
+    return run_folder.is_finished(split.out, lambda: identity(split.spec))
+
+
 def _train(split: Split) -> None:
     """Keep the side that follows going until the other one has ended."""
     with _following(split) as kept:
@@ -189,7 +193,7 @@ def _train(split: Split) -> None:
         except (CoreError, SystemExit):
             kept.check()  # why the other one ended
             raise
-        if not (split.out / LAST).exists():
+        if not _is_finished(split):
             kept.check()
 
 
@@ -234,6 +238,8 @@ def _met(split: Split, address: str | None) -> Split:
         write_text(note, split.address)
     where = f"on {cloud.name}" if cloud else "here"
     log.info("the cloud of %s waits %s, at %s", split.out, where, split.address)
+    if cloud is not None and cloud.jump is not None:
+        log.warning("the edge calls it there, and not by way of %s", cloud.jump.host)
     return split
 
 
@@ -379,7 +385,7 @@ class Follower:
             if not self._ends(END_S):
                 return  # nobody hears
         self._thread.join()
-        if not self._brought:
+        if self._watched.seen and not self._brought:
             _brought(self._there, self._job)
 
     def _ends(self, seconds: float) -> bool:

@@ -258,6 +258,26 @@ def test_stop_ends_both_boards_and_new_certificates_let_them_meet_again(second, 
     assert [step for step, _ in losses(here / OUT)] == [str(i) for i in range(STEPS)]
 
 
+def test_a_cloud_that_leads_gets_no_image_and_its_edge_sends_what_was_generated(
+    second, here, few_chairs
+):
+    shutil.copytree(few_chairs, here / "results/data")
+    content = make_spec("chairs", cut=5, staleness=2, steps=STEPS // 2).content
+    content["training"] |= {"snapshot_minutes": 1e-6, "test_samples": 4}
+    content["data"] = {"name": "few", "folder": "results/data", "size": 16, "classes": 4}
+    OUT.mkdir(parents=True)
+    spec = placed(RunSpec(content))
+    said = finish(start(here))
+    assert f"{OUT} runs on {SECOND} (" in said
+    assert f"the edge of {OUT} runs on {NAME} (" in said
+    data = second / "work" / base() / "results/data"
+    names = ["manifest.json", "test_inputs.npy", "train_inputs.npy"]
+    assert sorted(path.name for path in data.iterdir()) == names
+    assert losses(here / OUT) == unbroken(spec, here)
+    assert (here / OUT / "samples.npz").stat().st_size > 100
+    assert (here / OUT / "trace_edge.csv").exists()
+
+
 def test_both_sides_on_one_board_are_one_run_there(second, here, spec):
     spec = placed(spec, cloud=NAME)
     said = finish(start(here))

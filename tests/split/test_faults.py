@@ -18,9 +18,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from core.data.catalog import Entry, Fraction, Generated
 from core.data.chairs import IMAGES
-from core.data.fetch import fetch_entry
 from core.spec import RunSpec
 from core.split import samples
 from core.split.config import SplitKey
@@ -55,17 +53,6 @@ def plain(stripes: Path) -> RunSpec:
 @pytest.fixture
 def spec(stripes: Path) -> RunSpec:
     return plain(stripes)
-
-
-@pytest.fixture(scope="session")
-def few_chairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared data set: four styles from twelve places."""
-    folder = tmp_path_factory.mktemp("chairs")
-    wording = dict.fromkeys(("title", "task", "licence", "citation"), "none")
-    source, splits = Generated(12, (20,)), Fraction(0.25, 0)
-    entry = Entry("few", "chairs", **wording, sources=(source,), classes=4, splits=splits)
-    fetch_entry(entry, folder / "prepared", 16, folder)
-    return folder / "prepared"
 
 
 @pytest.fixture

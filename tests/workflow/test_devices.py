@@ -54,7 +54,6 @@ def test_a_cloud_is_profiled_and_trains_on_a_board_and_its_edge_here(
     words += ["--configfile", str(SPLIT_TINY), str(mine)]
     ended = snakemake(*words)
     assert ended.returncode == 0, ended.stdout
-    assert f"slot_local=1, slot_{NAME}=1" in ", ".join(sorted(ended.stdout.split(", ")))
     log = (tmp_path / "logs" / run.relative_to(tmp_path / "results")).with_suffix(".log")
     assert f"waits on {NAME}, at 127.0.0.1:" in log.read_text()
     assert json.loads((run / "result.json").read_text())["cloud"]["peak_mib"] > 0
