@@ -109,7 +109,7 @@ def test_the_benchmark_compares_auc_seconds_and_bytes(tmp_path: Path, runs: list
 
 
 def test_the_benchmark_times_the_last_party_slower() -> None:
-    keys = din.slower_keys(din.campaign.config())
+    keys = din.slower_keys(din.pipeline_runs.config())
     assert {key.name for (scheme, _), key in keys.items() if scheme == "serial"} == {
         "serial-seed0",
         "serial-slowdown2-seed0",
