@@ -321,13 +321,13 @@ def test_outages_of_the_context_come_at_their_time():
 def test_without_a_target_a_client_is_refused_as_by_the_target():
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = port_of(server)
-    with Link(context(), nobody) as link:
-        # Already while connecting, where this process waits for a processor meanwhile.
-        with (
-            pytest.raises(ConnectionResetError),
-            socket.create_connection(("127.0.0.1", link.port), timeout=10) as edge,
-        ):
-            edge.recv(1)
+    # Already while connecting, where this process waits for a processor meanwhile.
+    with (
+        Link(context(), nobody) as link,
+        pytest.raises(ConnectionResetError),
+        socket.create_connection(("127.0.0.1", link.port), timeout=10) as edge,
+    ):
+        edge.recv(1)
 
 
 def test_a_context_without_emulation_needs_no_process():
