@@ -1,13 +1,17 @@
 """A device that config/hosts.yaml names does the work; this host only carries and draws."""
 
 import json
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.devices.conftest import NAME, Sshd, make_sshd
-from tests.workflow.conftest import TINY, Call, jobs_planned
+from tests.workflow.conftest import TINY, Call, jobs_planned, snakemake_command
 from tests.workflow.test_split import TINY as SPLIT_TINY
 
 
@@ -62,3 +66,51 @@ def test_a_cloud_is_profiled_and_trains_on_a_board_and_its_edge_here(
     assert list(tmp_path.glob("board/work/*/results/tiny/*/split/profiles/*-cloud.json"))
     again = snakemake("-n", *words)
     assert jobs_planned(again.stdout) == {}
+
+
+def jobs_on_board(board: Path) -> list[psutil.Process]:
+    """What was started there and works below the board's folder: the command, not who watches."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            inside = Path(process.cwd()).is_relative_to(board)
+            if inside and process.cmdline()[1:4] == ["-m", "core", "split"]:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_of_two_snakemakes_with_one_board_the_second_is_told_and_has_its_turn_later(
+    snakemake: Call, sshd: Sshd, environment: dict[str, str], tmp_path: Path
+) -> None:
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        sshd.hosts(folder, folder=str(tmp_path / "board"))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"split: {{edge: {{device: {NAME}}}}}")
+    profile = f"results/tiny/{NAME}/split/profiles/imdb_bilstm-edge.json"
+    words = [profile, "--configfile", str(SPLIT_TINY), str(mine)]
+    first = subprocess.Popen(
+        snakemake_command(folders[0], *words),
+        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while not (jobs := jobs_on_board(tmp_path / "board")):
+        assert first.poll() is None and time.monotonic() < end, first.communicate()[0]
+        time.sleep(0.05)
+    jobs[0].send_signal(signal.SIGSTOP)  # so that it is there for as long as it takes
+    try:
+        second = snakemake(*words, folder=folders[1])
+    finally:
+        jobs[0].send_signal(signal.SIGCONT)
+    assert second.returncode != 0
+    assert f"{NAME} is taken: " in second.stdout
+    assert f"runs {profile} there since" in second.stdout
+    said, _ = first.communicate()
+    assert first.returncode == 0, said
+    again = snakemake(*words, folder=folders[1])
+    assert again.returncode == 0, again.stdout
+    for folder in folders:
+        assert json.loads((folder / profile).read_text())["device"]["name"] == NAME
