@@ -98,7 +98,8 @@ def test_of_two_snakemakes_with_one_board_the_second_is_told_and_has_its_turn_la
     )  # fmt: skip
     end = time.monotonic() + 120
     while not (jobs := jobs_on_board(tmp_path / "board")):
-        assert first.poll() is None and time.monotonic() < end, first.communicate()[0]
+        assert first.poll() is None, first.communicate()[0]
+        assert time.monotonic() < end, "nothing was started on the board"
         time.sleep(0.05)
     jobs[0].send_signal(signal.SIGSTOP)  # so that it is there for as long as it takes
     try:
