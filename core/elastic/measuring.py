@@ -11,6 +11,7 @@ from tqdm import tqdm
 from core.elastic.backend import Backend, Images, Labels
 from core.elastic.selector import Floats
 from core.elastic.timing import Parts, Timing
+from core.errors import DeviceError
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +56,20 @@ def parts_of(
 def closed_timing(
     backend: Backend, images: Images, labels: Labels, repeats: int, context: dict[str, Any]
 ) -> Timing:
-    """Measure until the parts agree with the whole; of what a busy machine gives, the best."""
+    """Measure until the parts agree with the whole; of what a busy machine gives, the best.
+
+    Raises DeviceError when no measurement made sense.
+    """
     timings: list[Timing] = []
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         parts = backend.time_parts(images, labels, repeats)
-        timings.append(Timing.from_parts(backend.tensors, parts, context))
+        try:
+            timings.append(Timing.from_parts(backend.tensors, parts, context))
+        except DeviceError as error:
+            if attempt == ATTEMPTS - 1 and not timings:
+                raise
+            log.info("%s", error)
+            continue
         if timings[-1].closure <= CLOSES:
             return timings[-1]
         log.info("parts miss the backward pass by %.1f %%", 100 * timings[-1].closure)

@@ -4,6 +4,7 @@ each gradient exactly K steps late to features that are made again (feature repl
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,13 +87,10 @@ class Party:
         """shows: a progress bar. Raises PeerError when the server stays away, and what it says
         when it refuses."""
         while True:
+            steps = tuple(self._snapshots.steps())
             try:
-                self._open()
-                with ProgressBar(self._schedule.total, self._next, shows) as bar:
-                    while self._turn(bar):
-                        pass
-                self._channel.send(Frame(FINISHED, self._next, {}, {}))
-                self._channel.close()
+                self._channel = self._connect(Hello(self._name, self._spec.digest, steps))
+                self._follow(steps, shows)
             except SessionLost as lost:
                 log.warning("party %s: %s; going back to the last snapshot", self._name, lost)
             else:
@@ -100,10 +98,24 @@ class Party:
 
     # A session.
 
-    def _open(self) -> None:
-        """Meet the server, and stand where all sides can go on from."""
-        steps = tuple(self._snapshots.steps())
-        self._channel = self._connect(Hello(self._name, self._spec.digest, steps))
+    def _follow(self, steps: tuple[int, ...], shows: bool) -> None:
+        """One session, to its end."""
+        try:
+            self._open(steps)
+            with ProgressBar(self._schedule.total, self._next, shows) as bar:
+                while self._turn(bar):
+                    pass
+            self._channel.send(Frame(FINISHED, self._next, {}, {}))
+            self._channel.close()
+        except SessionLost:
+            # It may have ended while this side was about to send, and said why before that.
+            with suppress(SessionLost):
+                while True:
+                    self._heed(self._channel.receive())
+            raise
+
+    def _open(self, steps: tuple[int, ...]) -> None:
+        """Meet the server, and stand where all sides can go on from. steps: own snapshots."""
         begin = self._receive()
         if begin.kind != BEGIN or begin.step not in (0, *steps):
             raise PeerError(f"the server sent {begin.kind!r} of step {begin.step} to begin with")
@@ -218,16 +230,19 @@ class Party:
         return frame
 
     def _receive(self) -> Frame:
-        """The next frame that is not about snapshots, which are written when they are asked for.
-        Raises the server's error, which has its exit code there too."""
+        """The next frame that is not about snapshots, which are written when they are asked for."""
         while (frame := self._channel.receive()).kind == SAVE:
             self._save(frame.step)
+        self._heed(frame)
+        return frame
+
+    def _heed(self, frame: Frame) -> None:
+        """Raises the server's error if it is one, with the exit code that it has there."""
         if frame.kind == REFUSED:
             code = frame.facts.get("exit_code")
             kinds = [kind for kind in CoreError.__subclasses__() if kind.exit_code == code]
             reason = str(frame.facts.get("reason"))
             raise (kinds or [PeerError])[0](f"the server refused party {self._name}: {reason}")
-        return frame
 
     # Snapshots. The server asks between the gradients of two steps. What was sent after that is
     # kept as it was sent, with the weights of then, and is sent again.

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from core.errors import ConfigError, DataError, PeerError, TrainingError
+from core.federated.party import Party
 from core.federated.run import names_of
 from core.federated.silos import FILE, SERVER
 from core.spec import RunSpec
@@ -129,6 +130,34 @@ def test_rows_in_another_order_than_their_names_are_named_to_all(make_run: Make)
     while len(run.errors) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert [type(each) for each in run.errors.values()] == [DataError, DataError]
+
+
+def test_a_party_that_is_about_to_send_when_the_session_ends_still_hears_why(
+    make_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sends = Party._send_features
+
+    def once_it_is_over(party: Party) -> None:
+        assert party._channel.wait_over(20)
+        sends(party)
+
+    monkeypatch.setattr(Party, "_send_features", once_it_is_over)
+    run = make_run(make_spec())
+    server = run.make_server()
+    monkeypatch.setattr(run.members, "features", refuses)
+    threads = [run.start(name) for name in names_of(run.spec)[1:]]
+    with pytest.raises(DataError, match="two rows contradict each other"):
+        server.run()
+    for thread in threads:
+        thread.join(20)
+    reason = "the server refused party {}: two rows contradict each other"
+    assert {name: str(error) for name, error in run.errors.items()} == {
+        name: reason.format(name) for name in ("a", "b")
+    }
+
+
+def refuses(*_: Any) -> Any:
+    raise DataError("two rows contradict each other")
 
 
 def test_a_party_that_does_not_come_is_named(make_run: Make) -> None:

@@ -104,7 +104,7 @@ def trained(config: settings.Config, key: elastic_settings.RunKey, folder: Path)
     spec = RunSpec.load(folder / "spec.yaml")
     fetch(spec["data"]["name"], Path(spec["data"]["folder"]), SIZE, folder)
     if not Path(spec["profile"]).exists():
-        elastic_run.profile(spec, Path(spec["profile"]), repeats=20)
+        elastic_run.profile(spec, Path(spec["profile"]), repeats=60)
     out = folder / key.folder(config)
     elastic_run.run(spec, out)
     return out
