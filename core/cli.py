@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -23,6 +24,17 @@ def main(words: list[str] | None = None) -> int:
     args = _parser().parse_args(words)
     _set_up_logging(args.log)
     try:
+        code = _run_verb(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it, such as `head`, has seen enough. Python would flush it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _run_verb(args: argparse.Namespace) -> int:
+    try:
         args.command(args)
     except CoreError as error:
         log.error("error: %s", error)
@@ -32,7 +44,9 @@ def main(words: list[str] | None = None) -> int:
         return MissingPackageError.exit_code
     except KeyboardInterrupt:
         return 130
-    except Exception:
+    except Exception as error:
+        if isinstance(error, BrokenPipeError):
+            print(flush=True)  # breaks again if it was this pipe, which is no defect
         log.exception("this is a defect of core, please report it:")
         return 1
     return 0
