@@ -50,10 +50,9 @@ def _masks(task: Task, rho: float) -> dict[str, Mask]:
     timing = task.timing
     baselines = {name: SCHEMES[name].trains for name in BASELINES}
     masks = {name: np.array(trains(timing.tensors)) for name, trains in baselines.items() if trains}
-    # Of random weights half the tensors would raise the loss and are never selected.
-    importance = np.abs(task.backend.probe(task.images, task.labels, 0))
     budget = backward_budget(timing, rho, "measured")
-    return masks | {"elastic": select(timing.t_dw, timing.t_dy("realisable"), importance, budget)}
+    chosen = select(timing.t_dw, timing.t_dy("realisable"), task.importance(), budget)
+    return masks | {"elastic": chosen}
 
 
 def peak(setting: str, chosen: list[int], probe: bool) -> dict[str, Any]:

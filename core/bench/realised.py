@@ -34,9 +34,7 @@ def run() -> Report:
 def shares(task: Task) -> dict[str, object]:
     """For each ρ the measured and the predicted share, or that it is infeasible."""
     timing = task.timing
-    # Of random weights half the tensors would raise the loss and are never selected, so that a
-    # large budget could not be spent. The question here is what a spent budget takes.
-    importance = np.abs(task.backend.probe(task.images, task.labels, 0))
+    importance = task.importance()
     masks = {
         rho: _choose(task, importance, backward_budget(timing, rho, "measured")) for rho in BUDGETS
     }

@@ -7,12 +7,17 @@ import numpy as np
 from core.elastic.backend import Backend, Images, Labels
 from core.elastic.measuring import closed_timing
 from core.elastic.schemes import Penalty
-from core.elastic.selector import Mask
+from core.elastic.selector import Floats, Mask
 from core.elastic.timing import Timing
 from core.frameworks import FRAMEWORKS
 from core.training import threads
 
 CLASSES, STEPS, REPEATS = 200, 1000, 9
+
+# The weights stay where they are: trained on one batch, the loss of a random network vanishes
+# within steps, and with gradients too small for normal numbers a processor takes several times as
+# long.
+RATE = 1e-9
 
 # Model, image size, batch: the demo's, and the published batch. Images of a quarter of the
 # published pixels, or less, keep a benchmark of five networks within minutes.
@@ -34,6 +39,11 @@ class Task:
     images: Images
     labels: Labels
 
+    def importance(self) -> Floats:
+        """Of each tensor, by magnitude: of random weights half the tensors would raise the loss,
+        and what is never selected cannot spend a budget."""
+        return self.backend.probe(self.images, self.labels, 0, "gradient")
+
     def measure(self, mask: Mask) -> tuple[float, float]:
         """Seconds of a step under a mask, and how much slower the machine is than while it was
         profiled, told by the forward passes between the steps."""
@@ -48,7 +58,7 @@ def make_backend(
     image_size: int,
     batch: int,
     optimiser: str = "sgdw",
-    learning_rate: float = 1e-4,
+    learning_rate: float = RATE,
     random: bool = True,
     penalty: Penalty | None = None,
 ) -> Backend:

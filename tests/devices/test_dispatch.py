@@ -147,7 +147,7 @@ def command(here: Path, spec: Path) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow
 def test_a_killed_dispatcher_finds_its_run_again(board, here, task):
-    spec = task(epochs=10)
+    spec = task(epochs=20)  # it must not end while dispatchers start
     process = command(here, spec)
     after_steps(here, 2)
     process.kill()
