@@ -1,12 +1,13 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from core import schema
-from core.bench import trace
+from core.bench import cuts, trace
 from core.bench.codec_accuracy import analyse
 from core.figures.split_results import SplitRun
 from core.spec import RunSpec
@@ -89,3 +90,17 @@ def test_hindsight_runs_the_fixed_cuts_that_are_fastest_on_the_trace_and_both_en
     assert found["all_cloud"] == replace(ours, scheme="all_cloud")
     assert found["all_edge"].context == split.NO_CONTEXT
     assert all(dict(key.options)["steps"] == 160 for key in found.values())
+
+
+def test_places_that_come_near_to_the_best_run_longer_and_so_does_the_whole_system():
+    content = schema.read_yaml(PROJECT / "config/config.yaml")
+    seconds = {"cut 0": 1.0, "cut 1": 1.3, "cut 2": 1.31, "cut 5": 1.1, cuts.OURS: 0.5}
+    runs = {name: SimpleNamespace(overall_s=each) for name, each in seconds.items()}
+    found = cuts.finalists(content, "wifi", runs)
+    assert list(found) == ["cut 0", "cut 1", "cut 5", cuts.OURS]
+    short = cuts.keys_of(content, "wifi")
+    assert all(dict(key.options)["steps"] == cuts.LONGER for key in found.values())
+    for name, key in found.items():
+        options = dict(short[name].options) | {"steps": cuts.LONGER}
+        assert (key.scheme, key.context) == (short[name].scheme, short[name].context)
+        assert dict(key.options) == options
