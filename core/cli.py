@@ -23,13 +23,13 @@ def main(words: list[str] | None = None) -> int:
     """Run a verb and return its exit code."""
     args = _parser().parse_args(words)
     _set_up_logging(args.log)
+    code = 0
     try:
         code = _run_verb(args)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read it, such as `head`, has seen enough. Python would flush it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return code
 
 
