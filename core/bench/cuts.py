@@ -1,10 +1,13 @@
 """Is the engine's place as good as the best of all, measured?
 
 Every cut of a small network is run in every context, and beside them the whole system, which
-chooses by itself. Those that come near to the best are run again for longer, and decide.
+chooses by itself. Those that come near to the best are run again for longer, and decide. What a
+machine gives in one minute and in the next differs by more than such places do: they are compared
+only within a round, which is trained in one go, and over several rounds.
 """
 
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 from core.bench import Report, pipeline_runs
@@ -14,6 +17,7 @@ from core.models.blocks import NETWORKS
 from core.split.config import NO_CONTEXT, SplitKey
 
 TASK, STEPS, LONGER = "imdb_bilstm", 30, 300
+ROUNDS = 3  # a seed each
 CONTEXTS = ("ethernet", "wifi", "5g", "lte", "iot")
 NEAR = 1.3  # times as long a step as that of the best place
 OURS = "context_aware"
@@ -25,24 +29,25 @@ def run() -> Report:
     """Seconds per step of every cut and of the whole system; the time that it loses."""
     content = pipeline_runs.config()
     short = _read(content, {context: keys_of(content, context) for context in CONTEXTS})
-    longer = {context: finalists(content, context, runs) for context, runs in short.items()}
-    figures = {
-        context: compare(runs) | {"of_all_step_s": _steps(short[context])}
-        for context, runs in _read(content, longer).items()
-    }
+    figures = {}
+    for context, runs in short.items():
+        rounds = [finalists(content, context, runs, seed) for seed in range(ROUNDS)]
+        read = [_read(content, {context: keys})[context] for keys in rounds]
+        figures[context] = compare(read) | {"of_all_step_s": _steps(runs)}
     limits = {f"{context}/lost": 0.05 for context in CONTEXTS}
     notes = [
         f"{TASK}; step_s: seconds per step after the first third, probes and moves included, each "
-        f"of a run of its own of {LONGER} steps; of_all_step_s: of all places, {STEPS} steps. "
-        f"Those within {NEAR} of the best were run for longer. lost: of the whole system against "
-        "the best place, below zero where noise or another codec made it faster",
+        f"the median over {ROUNDS} runs of {LONGER} steps; of_all_step_s: of all places, one run "
+        f"of {STEPS} steps. Those within {NEAR} of the best were run for longer. lost: of the "
+        "whole system against the best place, the median over rounds, each trained in one go; "
+        "below zero where noise or another codec made it faster",
     ]
     return Report(figures, limits, notes, kind="emulated")
 
 
-def keys_of(content: Config, context: str, steps: int = STEPS) -> Keys:
+def keys_of(content: Config, context: str, steps: int = STEPS, seed: int = 0) -> Keys:
     """The run of every place of the cut in a context, and of the whole system."""
-    device, seed = content["split"]["edge"]["device"], content["seed"]
+    device = content["split"]["edge"]["device"]
     base = SplitKey(device, TASK, context, "compressed", seed, (("steps", steps),))
     blocks = NETWORKS[content["split"]["tasks"][TASK]["model"]].blocks
     found = {
@@ -54,11 +59,11 @@ def keys_of(content: Config, context: str, steps: int = STEPS) -> Keys:
     return found | {OURS: replace(base, scheme="context_aware")}
 
 
-def finalists(content: Config, context: str, runs: dict[str, SplitRun]) -> Keys:
+def finalists(content: Config, context: str, runs: dict[str, SplitRun], seed: int) -> Keys:
     """The longer runs of the places that came near to the best, and of the whole system."""
     steps = _steps(runs)
     best = min(step for name, step in steps.items() if name != OURS)
-    keys = keys_of(content, context, LONGER)
+    keys = keys_of(content, context, LONGER, seed)
     return {name: keys[name] for name in runs if name == OURS or steps[name] <= NEAR * best}
 
 
@@ -73,13 +78,17 @@ def _steps(runs: dict[str, SplitRun]) -> dict[str, float]:
     return {name: round(one.overall_s, 4) for name, one in runs.items()}
 
 
-def compare(runs: dict[str, SplitRun]) -> dict[str, Any]:
-    """Seconds per step by place, and what the whole system lost."""
-    steps = _steps(runs)
-    ours = runs[OURS]
-    best = min(step for name, step in steps.items() if name != OURS)
+def compare(rounds: list[dict[str, SplitRun]]) -> dict[str, Any]:
+    """Seconds per step by place, and what the whole system lost against the place that was the
+    best over all rounds: both of each round alone."""
+    steps = [_steps(runs) for runs in rounds]
+    middle = {name: median(each[name] for each in steps) for name in steps[0]}
+    best = min((name for name in middle if name != OURS), key=lambda name: middle[name])
+    lost = [round(each[OURS] / each[best] - 1, 3) for each in steps]
     return {
-        "step_s": steps,
-        "chosen_cut": int(ours.steps["cut"].iloc[-1]),
-        "lost": round(steps[OURS] / best - 1, 3),
+        "step_s": middle,
+        "best": best,
+        "chosen_cuts": [int(runs[OURS].steps["cut"].iloc[-1]) for runs in rounds],
+        "lost": median(lost),
+        "lost_by_round": lost,
     }

@@ -96,11 +96,30 @@ def test_places_that_come_near_to_the_best_run_longer_and_so_does_the_whole_syst
     content = schema.read_yaml(PROJECT / "config/config.yaml")
     seconds = {"cut 0": 1.0, "cut 1": 1.3, "cut 2": 1.31, "cut 5": 1.1, cuts.OURS: 0.5}
     runs = {name: SimpleNamespace(overall_s=each) for name, each in seconds.items()}
-    found = cuts.finalists(content, "wifi", runs)
+    found = cuts.finalists(content, "wifi", runs, seed=2)
     assert list(found) == ["cut 0", "cut 1", "cut 5", cuts.OURS]
     short = cuts.keys_of(content, "wifi")
     assert all(dict(key.options)["steps"] == cuts.LONGER for key in found.values())
     for name, key in found.items():
         options = dict(short[name].options) | {"steps": cuts.LONGER}
         assert (key.scheme, key.context) == (short[name].scheme, short[name].context)
+        assert key.seed == 2
         assert dict(key.options) == options
+
+
+def test_the_whole_system_is_compared_with_the_best_place_within_each_round():
+    def ran(seconds: float, cut: int = 0) -> SimpleNamespace:
+        return SimpleNamespace(overall_s=seconds, steps=pd.DataFrame({"cut": [1, cut]}))
+
+    # The machine is twice as slow in the second round: no place lost or won anything by that.
+    rounds = [
+        {"cut 0": ran(1.0), "cut 1": ran(1.2), cuts.OURS: ran(1.04, 1)},
+        {"cut 0": ran(2.0), "cut 1": ran(2.4), cuts.OURS: ran(2.06, 0)},
+        {"cut 0": ran(1.1), "cut 1": ran(1.0), cuts.OURS: ran(1.1, 0)},
+    ]
+    found = cuts.compare(rounds)
+    assert found["best"] == "cut 0"
+    assert found["step_s"] == {"cut 0": 1.1, "cut 1": 1.2, cuts.OURS: 1.1}
+    assert found["lost_by_round"] == [0.04, 0.03, 0.0]
+    assert found["lost"] == 0.03
+    assert found["chosen_cuts"] == [1, 0, 0]
