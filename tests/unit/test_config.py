@@ -509,6 +509,8 @@ def test_an_optimiser_without_the_settings_that_it_needs_is_refused(demo: settin
             {"resnet50": {"epochs": 1}},
             r"model_training\.resnet50 is \{'epochs': 1\}, published: None",
         ),
+        ("split", {"uplink": "none"}, r"split\.uplink is 'none', published: 'int8'"),
+        ("federated", {"dataset": "movielens_100k"}, r"federated\.dataset is 'movielens_100k', pub"),
     ],
 )
 def test_a_published_scale_with_another_setting_is_refused(
@@ -521,6 +523,19 @@ def test_a_published_scale_with_another_setting_is_refused(
     paper["elastic"]["rho"] = 0.7  # budgets vary in the paper too
     elastic_settings.check_published(paper, published)
     paper[section] |= own
+    with pytest.raises(ConfigError, match=said):
+        elastic_settings.check_published(paper, published)
+
+
+def test_a_task_of_split_training_is_published_wherever_its_sides_are(
+    paper: settings.Config, published: settings.Config
+) -> None:
+    paper["split"]["edge"] |= {"device": "jetson_tx2", "slowdown": 3}
+    paper["split"]["training"]["snapshot_minutes"] = 1  # of which the paper says nothing
+    elastic_settings.check_published(paper, published)
+    task = paper["split"]["tasks"]["cifar10_resnet50"]
+    task["training"]["epochs"] = 3
+    said = r"split\.tasks\.cifar10_resnet50\.training\.epochs is 3, published: 160"
     with pytest.raises(ConfigError, match=said):
         elastic_settings.check_published(paper, published)
 

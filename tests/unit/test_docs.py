@@ -25,9 +25,11 @@ from core.elastic import config as elastic_settings
 from core.elastic.schemes import SCHEMES
 from core.elastic.trainer import Trainer
 from core.errors import CoreError, exit_codes
+from core.federated.run import PARTY_COLUMNS
 from core.figures import KINDS
 from core.frameworks import FRAMEWORKS
 from core.models import MODELS
+from core.split import front, iterations
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -255,6 +257,15 @@ def test_every_column_of_a_figure_is_explained():
     columns = {name for file in files for name in columns_in(file)}
     assert {"hours", "selected_in", "overhead (%)", "speedup", "model"} <= columns
     assert unexplained(sorted(columns)) == []
+
+
+def test_every_column_of_split_and_federated_runs_is_explained():
+    own = re.findall(r'^ +"(\w+)":', inspect.getsource(front.Front._row), re.MULTILINE)
+    assert "train_loss" in own
+    for name in (*iterations.COLUMNS, *own, *(f"{time}_s" for time in front.TIMES)):
+        assert f"`{name}`" in text(DOCS / "split.md"), name
+    for name in PARTY_COLUMNS:
+        assert f"`{name}`" in text(DOCS / "federated.md"), name
 
 
 def columns_in(file: Path) -> Iterator[str]:
