@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from core.bundle.contents import Content, check_result, is_result
+from core.bundle.contents import Content, GoneError, check_result, is_result
 from core.bundle.crate import METADATA, metadata
 from core.errors import DataError
 from core.files import CHUNK, digest, replacing
@@ -42,10 +42,15 @@ def write(files: Mapping[str, Content], licence: str, out: Path) -> None:
             sizes[name], sums[name] = len(content), hashlib.sha256(content).hexdigest()
 
         for name, source in files.items():
-            content = source.read()  # once: a log may grow meanwhile
+            try:
+                content, made = source.read()  # once: a log may grow meanwhile
+            except GoneError:
+                if f"{PurePosixPath(name).parent}/result.json" in files:
+                    raise
+                continue  # of no finished run
             if is_result(name):
                 results[name] = check_result(content, name)
-            add(name, content, source.made)
+            add(name, content, made)
         now = time.time()
         add(METADATA, json.dumps(metadata(sizes, results, licence, now), indent=1).encode(), now)
         lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))

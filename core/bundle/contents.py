@@ -22,6 +22,10 @@ MANIFESTS = "provenance"
 CONFIGURATION = "configuration.yaml"
 
 
+class GoneError(DataError):
+    """A file was there when the bundle was begun."""
+
+
 @dataclass(frozen=True)
 class Content:
     """A file of a bundle: its bytes are those of `file`, or `text`."""
@@ -29,14 +33,20 @@ class Content:
     file: Path | None = None
     text: str | None = None
 
-    def read(self) -> bytes:
-        """All of it."""
-        return (self.text or "").encode() if self.file is None else self.file.read_bytes()
-
-    @property
-    def made(self) -> float:
-        """When it was written, in seconds since 1970."""
-        return time.time() if self.file is None else self.file.stat().st_mtime
+    def read(self) -> tuple[bytes, float]:
+        """All of it, and when it was written, in seconds since 1970. Raises GoneError, DataError
+        where it cannot be read."""
+        if self.file is None:
+            return (self.text or "").encode(), time.time()
+        try:
+            return self.file.read_bytes(), self.file.stat().st_mtime
+        except FileNotFoundError:
+            raise GoneError(
+                f"{self.file} was removed meanwhile: its run is trained again; bundle once more "
+                "when that has ended"
+            ) from None
+        except OSError as error:
+            raise DataError(f"{self.file} cannot be read: {error.strerror}") from None
 
 
 def contents(config: Config, logs: bool) -> dict[str, Content]:
@@ -57,7 +67,7 @@ def contents(config: Config, logs: bool) -> dict[str, Content]:
     if not results:
         raise DataError(f"{Path.cwd() / 'results'} holds no finished run to bundle")
     for name in results:
-        check_result(Path(name).read_bytes(), name)
+        check_result(found[name].read()[0], name)
     return dict(sorted(found.items()))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from core.claims.book import Asked, Claim
 from core.claims.verdict import judge
+from core.errors import DataError
 from core.figures.federated_results import read_federated_run
 from core.figures.results import read_run
 from core.figures.split_results import read_split_run
@@ -48,8 +49,14 @@ def rows(claims: Sequence[Claim]) -> list[Row]:
 
 
 def _read(folder: Path) -> Finished:
-    kind = json.loads((folder / "result.json").read_text())["spec"]["kind"]
-    return READERS[kind](folder)
+    path = folder / "result.json"
+    try:
+        read = READERS[json.loads(path.read_text(encoding="utf-8"))["spec"]["kind"]]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{path} is damaged or of another version; delete it and run it again"
+        ) from None
+    return read(folder)
 
 
 def _row(claim: Claim, read: Read) -> Row:
@@ -118,13 +125,17 @@ def _values(
         found = [number(runs) for _, runs in sorted(one.items())]
     else:
         both = sorted(one.keys() & other.keys())
-        found = [_quotient(number(one[seed]), number(other[seed])) for seed in both]
+        lost = 0.0 if claim.direction == "higher" else math.inf
+        found = [_quotient(number(one[seed]), number(other[seed]), lost) for seed in both]
     return [value for value in found if not math.isnan(value)]
 
 
-def _quotient(one: float, other: float) -> float:
-    """Nothing over a number that never came: the time to an accuracy that was never reached."""
-    return 0.0 if math.isinf(other) else one / other
+def _quotient(one: float, other: float, lost: float) -> float:
+    """Nothing over a number that never came: the time to an accuracy that was never reached. lost:
+    where neither came, as that shows nothing."""
+    if math.isinf(other):
+        return lost if math.isinf(one) else 0.0
+    return one / other
 
 
 def _incomparable(claim: Claim, runs: Sequence[Finished]) -> str:
@@ -153,9 +164,12 @@ def write(rows: Sequence[Row], out: Path) -> None:
     writer = csv.DictWriter(text, [key for key in rows[0] if key != "runs"], extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(out.with_suffix(".csv"), text.getvalue())
-    write_text(out.with_suffix(".json"), json.dumps(list(rows), indent=1))
-    write_text(out.with_suffix(".md"), markdown(rows))
+    for suffix, content in (
+        ("csv", text.getvalue()),
+        ("json", json.dumps(list(rows), indent=1)),
+        ("md", markdown(rows)),
+    ):
+        write_text(out.with_name(f"{out.name}.{suffix}"), content)
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -64,22 +64,26 @@ def facts(root: Path, ask: Answer) -> Answer:
 
 
 def missing(root: Path, ask: Answer) -> Answer:
-    """Which of these files are not in the store, and how many bytes of each are. ask: files."""
+    """Which of these files are not in the store, and how many bytes of each are. ask: files, base
+    (who sends: two of them do not write into one file)."""
     (root / "store").mkdir(mode=0o700, parents=True, exist_ok=True)
     found = []
     for sha in ask["files"]:
         if not _stored(root, sha).exists():
-            part = _part(root, sha)
+            part = _part(root, sha, ask["base"])
             found.append([sha, part.stat().st_size if part.exists() else 0])
     return {"missing": found}
 
 
 def accept(root: Path, ask: Answer) -> Answer:
-    """Take files that came up into the store, if they are what their names say. ask: files."""
+    """Take files that came up into the store, if they are what their names say. ask: files,
+    base."""
     damaged = []
     for sha in ask["files"]:
-        part = _part(root, sha)
-        if _sha256(part) == sha:
+        part = _part(root, sha, ask["base"])
+        if not part.exists() and _stored(root, sha).exists():
+            continue  # somebody else brought it meanwhile
+        if _seen(part)[1] == sha:
             _flush(part)
             part.replace(_stored(root, sha))
         else:
@@ -91,8 +95,9 @@ def accept(root: Path, ask: Answer) -> Answer:
 def start(root: Path, ask: Answer) -> Answer:
     """Take the lease, put files in their places, start a command under a supervisor.
 
-    ask: job, title, who, digest (of what is asked), base, code and inputs (path, sha256, link or
-    copy), command, in which @checkout stands for the folder of the code.
+    ask: job, title, who, digest (of what is asked), base, remove (paths that are made anew), code
+    and inputs (path, sha256, link or copy), command, in which @checkout stands for the folder of
+    the code.
     """
     lock = _take_lease(root, LEASE_S)
     if lock is None:
@@ -101,6 +106,9 @@ def start(root: Path, ask: Answer) -> Answer:
     job.mkdir(parents=True, exist_ok=True)
     checkout, work = root / "checkout", _inside(root / "work", ask["base"])
     work.mkdir(parents=True, exist_ok=True)
+    for path in (_inside(work, name) for name in ask["remove"]):
+        if path.exists():
+            _remove(path)
     _place(root, checkout, ask["code"], owned="core")
     _place(root, work, ask["inputs"])
     lease = {key: ask[key] for key in ("job", "who", "title")}
@@ -155,6 +163,16 @@ def stop(root: Path, ask: Answer) -> Answer:
     return _public(_state(root, job))
 
 
+def brought(root: Path, ask: Answer) -> Answer:
+    """Note that what an ended job wrote is at the host: asked for again, it is made anew. ask:
+    job."""
+    job = _job(root, ask["job"])
+    state = _read(job / "state.json")
+    if state.get("state") == "ended":
+        _write(job / "state.json", {**state, "brought": True})
+    return {}
+
+
 def port(root: Path, ask: Answer) -> Answer:
     """A port at which nobody listens: the one that is wanted, if that can be. ask: port."""
     for wanted in (int(ask["port"]), 0):
@@ -173,7 +191,7 @@ def files(root: Path, ask: Answer) -> Answer:
     found = []
     for path in [top] if top.is_file() else _below(top):
         with contextlib.suppress(FileNotFoundError):  # a snapshot that was replaced meanwhile
-            found.append([str(path.relative_to(work)), path.stat().st_size, _sha256(path)])
+            found.append([str(path.relative_to(work)), *_seen(path)])
     return {"files": found, "folder": str(work)}
 
 
@@ -202,6 +220,7 @@ VERBS = {
     "follow": follow,
     "status": status,
     "stop": stop,
+    "brought": brought,
     "port": port,
     "files": files,
     "clean": clean,
@@ -233,15 +252,20 @@ def _supervise(
         except OSError as error:
             log.write(f"error: {command[0]}: {error.strerror}\n".encode())
             _write(job / "state.json", {**state, "state": "ended", "exit_code": 8})
-            return
+            return None
     state.update(child=child.pid)
     code = None
     while code is None:
-        _write(job / "state.json", {**state, "beat": time.time()})
+        with contextlib.suppress(OSError):  # a full disk must not end who watches
+            _write(job / "state.json", {**state, "beat": time.time()})
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = child.wait(BEAT_S)
     ended = {"state": "ended", "exit_code": code if code >= 0 else 128 - code}
-    _write(job / "state.json", {**state, **ended, "beat": time.time()})
+    while True:
+        try:
+            return _write(job / "state.json", {**state, **ended, "beat": time.time()})
+        except OSError:
+            time.sleep(BEAT_S)  # how it ended is told as soon as there is room
 
 
 def _state(root: Path, job: Path) -> Answer:
@@ -260,7 +284,8 @@ def _state(root: Path, job: Path) -> Answer:
 
 
 def _public(state: Answer) -> Answer:
-    return {key: state.get(key) for key in ("state", "exit_code", "digest", "title", "began")}
+    keys = ("state", "exit_code", "digest", "title", "began", "brought")
+    return {key: state.get(key) for key in keys}
 
 
 def _log_from(job: Path, offset: int) -> tuple[str, int]:
@@ -347,9 +372,11 @@ def _stored(root: Path, sha: str) -> Path:
     return root / "store" / sha
 
 
-def _part(root: Path, sha: str) -> Path:
-    stored = _stored(root, sha)
-    return stored.with_name(stored.name + ".part")
+def _part(root: Path, sha: str, base: str) -> Path:
+    """Where a file comes up from a working directory of a host."""
+    if not base.isalnum():
+        raise ValueError(f"{base!r} is no working directory")
+    return _stored(root, sha).with_name(f"{sha}.{base}.part")
 
 
 def _job(root: Path, name: str) -> Path:
@@ -358,12 +385,18 @@ def _job(root: Path, name: str) -> Path:
     return root / "jobs" / name
 
 
-def _sha256(path: Path) -> str:
+def _seen(path: Path) -> tuple[int, str]:
+    """Bytes that a file has now, and the checksum of these: a run may write more meanwhile."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        for block in iter(lambda: file.read(CHUNK), b""):
+        size = left = os.fstat(file.fileno()).st_size
+        while left:
+            block = file.read(min(CHUNK, left))
+            if not block:
+                break
             digest.update(block)
-    return digest.hexdigest()
+            left -= len(block)
+    return size - left, digest.hexdigest()
 
 
 def _read(path: Path) -> Answer:

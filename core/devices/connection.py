@@ -16,7 +16,7 @@ import paramiko
 from core.devices import board
 from core.devices.hosts import Host
 from core.errors import BoardError, LoginError, UnreachableError
-from core.files import digest
+from core.files import digest, writing
 
 log = logging.getLogger(__name__)
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what breaks is said here
@@ -24,6 +24,7 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what breaks is said 
 CONNECT_S = 15.0
 KEEPALIVE_S = 5
 SILENCE_S = 20.0  # without any answer, a connection is given up
+TRANSFER_S = 60.0  # the same while files move: a slow card may take long to write
 ANSWER = 16 << 20  # bytes of one line
 WINDOW = 16 << 20  # bytes under way: long links need room
 PACKET = 1 << 17  # bytes; smaller ones take half as long again
@@ -39,6 +40,10 @@ MADE = (".made", "conda-meta")  # of a whole environment: by envs/run, by hand
 
 class LostError(UnreachableError):
     """The connection broke; what runs on the board goes on. Try again."""
+
+
+class ChangedError(BoardError):
+    """A file on the board is not what was listed: damaged, or a run wrote it meanwhile."""
 
 
 class Connection:
@@ -173,7 +178,7 @@ class Connection:
         self, source: Path, path: str, start: int = 0, progress: Progress | None = None
     ) -> None:
         """Send a file from this byte on. Raises LostError, BoardError for a disk that is full."""
-        with _lost(self.host, path), source.open("rb") as file:
+        with source.open("rb") as file, _lost(self.host, path):
             file.seek(start)
             with self.sftp.open(path, "ab" if start else "wb") as there:
                 there.set_pipelined(True)
@@ -186,20 +191,31 @@ class Connection:
             raise BoardError(_not_written(self.host, path))
 
     def get(self, path: str, target: Path, size: int, progress: Progress | None = None) -> None:
-        """Fetch a file; what is there of it already is not fetched again. Raises LostError."""
+        """Fetch a file; what is there of it already is not fetched again. Raises LostError,
+        ChangedError for a file that has gone, StorageError of the disk here."""
         have = target.stat().st_size if target.exists() else 0
-        with _lost(self.host, path), target.open("ab") as file:
+        with writing(target), target.open("ab") as file:
             if have > size:
                 have = 0
                 file.truncate(0)
-            with self.sftp.open(path, "rb") as there:
+            for block in self._blocks(path, have, size):
+                file.write(block)
+                if progress:
+                    progress(len(block))
+
+    def _blocks(self, path: str, have: int, size: int) -> Iterator[bytes]:
+        """Of a file on the board, what comes after the bytes that are here."""
+        with _lost(self.host, path):
+            try:
+                there = self.sftp.open(path, "rb")
+            except FileNotFoundError:
+                raise ChangedError(f"{self.host.name}: {path} has gone") from None
+            with there:
                 there.seek(have)
                 there.prefetch(size)
                 while have < size and (block := there.read(min(PACKET, size - have))):
-                    file.write(block)
                     have += len(block)
-                    if progress:
-                        progress(len(block))
+                    yield block
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None where there is none. Raises LostError."""
@@ -209,9 +225,9 @@ class Connection:
             except FileNotFoundError:
                 return None
 
-    def stored(self, sha: str) -> str:
-        """Path at which a file of this checksum comes up."""
-        return self._absolute(f"{self.host.folder.rstrip('/')}/store/{sha}.part")
+    def stored(self, sha: str, base: str) -> str:
+        """Path at which a file of this checksum comes up from a working directory."""
+        return self._absolute(f"{self.host.folder.rstrip('/')}/store/{sha}.{base}.part")
 
     def has_environment(self, name: str) -> bool:
         """Whether an environment is there, and whole. Raises LostError."""
@@ -231,6 +247,9 @@ class Connection:
             with _lost(self.host):
                 self._sftp = paramiko.SFTPClient.from_transport(self._transport, WINDOW, PACKET)
                 assert self._sftp is not None
+                channel = self._sftp.get_channel()
+                assert channel is not None
+                channel.settimeout(TRANSFER_S)
         return self._sftp
 
     def _absolute(self, path: str) -> str:
@@ -281,10 +300,19 @@ def _lost(host: Host, path: str = "") -> Iterator[None]:
 
 
 def _connect(host: Host, hop: Connection | None) -> paramiko.SSHClient:
+    for key in host.keys:
+        if not Path(key).expanduser().is_file():
+            raise LoginError(f"{host.name}: there is no private key {key} (config/hosts.yaml)")
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(_Refuse(host))
     if host.known_hosts.exists():
-        client.load_host_keys(str(host.known_hosts))
+        try:
+            client.load_host_keys(str(host.known_hosts))
+        except (paramiko.hostkeys.InvalidHostKey, OSError) as error:
+            raise LoginError(
+                f"{host.name}: known host keys cannot be read from {host.known_hosts} "
+                f"({type(error).__name__}: {error}); mend or remove the line"
+            ) from None
     try:
         client.connect(
             host.host,

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from core import results
 from core.devices.backoff import Backoff
-from core.devices.connection import Connection, LostError
+from core.devices.connection import ChangedError, Connection, LostError
 from core.devices.hosts import Host
 from core.devices.job import Job, Sent, base, code
 from core.errors import (
@@ -124,15 +124,23 @@ def _carry(there: Connection, job: Job, watched: Watched) -> None:
     _check_end(there.host, job, watched, ended["exit_code"] or 0)
     for path in job.results:
         _fetch(there, path)
+    if job.out is not None and not job.out.is_file():  # a run, whose last snapshots stay there
+        for path in job.snapshots:
+            path.mkdir(parents=True, exist_ok=True)
+    there.ask("brought", job=job.name)
     _drop_old(job)
 
 
 def _counts(state: dict[str, Any], job: Job, watched: Watched) -> bool:
-    """Whether an end is that of this attempt, or a success that needs no other. Environments are
-    looked at every time: their lists change. A part is needed until the run has ended."""
+    """Whether an end is that of this attempt, or a success that needs no other. What was brought
+    once is asked for because it is to be made anew. Environments are looked at every time: their
+    lists change. A part is needed until the run has ended."""
     if watched.seen:
         return not job.part or state["exit_code"] in (0, *INCURABLE)
-    return job.spec is not None and not job.part and state["exit_code"] == 0
+    if job.spec is None or job.out is None or job.part or state["exit_code"] != 0:
+        return False
+    here = job.out if job.out.is_file() else job.out / LAST
+    return here.is_file() or not state["brought"]
 
 
 def _how(state: dict[str, Any]) -> str:
@@ -166,6 +174,7 @@ def _begin(there: Connection, job: Job, watched: Watched, before: dict[str, Any]
         who=f"{getpass.getuser()}@{socket.gethostname()}",
         digest=job.digest,
         base=base(),
+        remove=[str(path) for path in job.made_anew()] if before["brought"] else [],
         code=[sent.words() for sent in own],
         inputs=[sent.words() for sent in inputs],
         command=_command(host, job),
@@ -257,7 +266,7 @@ def _send(there: Connection, files: Sequence[Sent]) -> None:
     """Bring what the board does not have into its store."""
     by_sha = {sent.sha256: sent for sent in files}
     for _ in range(2):
-        missing = dict(there.ask("missing", files=list(by_sha))["missing"])
+        missing = dict(there.ask("missing", files=list(by_sha), base=base())["missing"])
         if not missing:
             return
         sizes = {sha: by_sha[sha].source.stat().st_size for sha in missing}
@@ -265,8 +274,8 @@ def _send(there: Connection, files: Sequence[Sent]) -> None:
         total = sum(sizes.values()) - sum(missing.values())
         with _bar(f"to {there.host.name}", total) as bar:
             for sha, have in missing.items():
-                there.put(by_sha[sha].source, there.stored(sha), have, bar.update)
-        if not there.ask("accept", 600, files=list(missing))["damaged"]:
+                there.put(by_sha[sha].source, there.stored(sha, base()), have, bar.update)
+        if not there.ask("accept", 600, files=list(missing), base=base())["damaged"]:
             return
     raise BoardError(
         f"{there.host.name}: files arrived damaged twice; look at the board's disk and cable"
@@ -337,21 +346,29 @@ def bring(host: Host, job: Job) -> None:
         _fetch_snapshots(there, job)
 
 
-def _fetch(there: Connection, path: Path) -> None:
+def _fetch(there: Connection, path: Path, live: bool = False) -> None:
     """Bring back a folder or a file: what says that it is whole comes last, and each file is
-    checked before it takes its place."""
+    checked before it takes its place. live: a run writes there; what changed meanwhile comes
+    another time."""
     answer = there.ask("files", 600, base=base(), path=str(path))
     found = sorted(answer["files"], key=lambda each: Path(each[0]).name == LAST)
     wanted = [each for each in found if _wanted(there.host, path, *each)]
     with _bar(f"from {there.host.name}", sum(size for _, size, _ in wanted)) as bar:
         for name, size, sha in wanted:
-            _fetch_file(there, f"{answer['folder']}/{name}", Path(name), size, sha, bar)
+            try:
+                _fetch_file(there, f"{answer['folder']}/{name}", Path(name), size, sha, bar)
+            except ChangedError as error:
+                if not live:
+                    raise
+                log.debug("%s; it comes with the next ones", error)
+    for part in path.rglob(".*.part"):  # of a file that has gone there
+        part.unlink()
 
 
 def _fetch_snapshots(there: Connection, job: Job) -> None:
     """Bring back the snapshots that are there now; as on the board, the newest ones stay."""
     for path in job.snapshots:
-        _fetch(there, path)
+        _fetch(there, path, live=True)
     _drop_old(job)
 
 
@@ -380,7 +397,7 @@ def _fetch_file(there: Connection, remote: str, local: Path, size: int, sha: str
                 part.replace(temporary)
             return
         part.unlink()
-    raise BoardError(
+    raise ChangedError(
         f"{there.host.name}: {remote} does not have its checksum {sha[:16]}… after two attempts; "
         "look at the board's disk"
     )

@@ -1,6 +1,7 @@
 """Where boards are: config/hosts.yaml, filled up from ~/.ssh/config."""
 
 import getpass
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,13 @@ def _resolved(name: str, entry: dict[str, Any]) -> Host:
     said = _ssh_config(entry["host"])
     jump = entry.get("jump") or said.get("proxyjump")
     known = Path(entry.get("known_hosts", "~/.ssh/known_hosts")).expanduser()
-    key = entry.get("key")
+    entry.get("key")
     return Host(
         name=name,
         host=said.get("hostname", entry["host"]),
         port=int(entry.get("port") or said.get("port", 22)),
         user=entry.get("user") or said.get("user") or getpass.getuser(),
-        keys=(str(Path(key).expanduser()),) if key else tuple(said.get("identityfile", ())),
+        keys=_keys(entry.get("key"), said.get("identityfile", ())),
         jump=_jump(jump, entry) if jump and jump.lower() != "none" else None,
         folder=entry.get("folder", "~/edge-training"),
         python=entry.get("python"),
@@ -77,11 +78,20 @@ def _resolved(name: str, entry: dict[str, Any]) -> Host:
     )
 
 
+def _keys(own: str | None, said: Iterable[str]) -> tuple[str, ...]:
+    """Files of private keys. Of those in ~/.ssh/config some may be missing, as for ssh."""
+    if own is not None:
+        return (str(Path(own).expanduser()),)
+    return tuple(file for file in said if Path(file).expanduser().is_file())
+
+
 def _jump(words: str, entry: dict[str, Any]) -> Host:
-    """The host in between: user@host:port, of which host alone is needed."""
-    user, _, address = words.rpartition("@")
+    """The host in between: user@host:port, of which host alone is needed; of several, the last one,
+    which is reached by way of those before it."""
+    before, _, last = words.rpartition(",")
+    user, _, address = last.strip().rpartition("@")
     name, _, port = address.partition(":")
-    own = {"host": name, "user": user or None, "jump": "none"}
+    own = {"host": name, "user": user or None, "jump": before or "none"}
     own |= {key: entry[key] for key in ("key", "known_hosts") if key in entry}
     if port and not port.isdecimal():
         raise ConfigError(f"jump = {words!r}: {port!r} is no port")

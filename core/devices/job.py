@@ -100,7 +100,8 @@ class Job:
         """Of what is asked."""
         content = self.spec.read_bytes() if self.spec else b""
         asked = json.dumps([*self.words, *filter(None, [self.part])])
-        return hashlib.sha256(asked.encode() + content).hexdigest()
+        profiles = "".join(digest(path) for path in self._profiles()) if self.spec else ""
+        return hashlib.sha256(asked.encode() + content + profiles.encode()).hexdigest()
 
     @property
     def snapshots(self) -> tuple[Path, ...]:
@@ -129,10 +130,23 @@ class Job:
             yield from _folder(spec["model"]["weights"])
         for path in self.secrets:
             yield Sent.of(path, str(path), "copy")
-        profiles = spec["profile"]
+        for path in self._profiles():
+            yield Sent.of(path, str(path))
+
+    def _profiles(self) -> Iterator[Path]:
+        """Those that it goes by, where they are here."""
+        assert self.spec is not None
+        profiles = RunSpec.load(self.spec)["profile"]
         for path in map(Path, profiles.values() if isinstance(profiles, dict) else [profiles]):
             if path != self.out and path.exists():
-                yield Sent.of(path, str(path))
+                yield path
+
+    def made_anew(self) -> Iterator[Path]:
+        """What a board removes before it does again what was brought already: the results, and
+        snapshots whose folder is gone here, as for a run that is to begin from the start."""
+        if self.out is not None and not self.part:
+            yield self.out
+        yield from (path for path in self.snapshots if not path.exists())
 
     def snapshots_here(self) -> Iterator[Sent]:
         """Those that lie here: of a run that began elsewhere, or on a board that died."""

@@ -263,7 +263,8 @@ def _port(there: Connection, split: Split, kept: int) -> int:
 
 def _ended_well(there: Connection, job: Job) -> bool:
     state = there.ask("status", job=job.name)
-    return (state["state"], state["digest"], state["exit_code"]) == ("ended", job.digest, 0)
+    ended = (state["state"], state["digest"], state["exit_code"]) == ("ended", job.digest, 0)
+    return ended and not state["brought"]
 
 
 def _end_running(there: Connection, job: Job) -> None:

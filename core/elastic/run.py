@@ -50,7 +50,8 @@ def _train(spec: RunSpec, out: Path) -> None:
     train, test = (open_split(Path(spec["data"]["folder"]), part) for part in ("train", "test"))
     backend = make_backend(spec, train)
     _check_profile(timing, spec, backend)
-    snapshots, events = Snapshots(run_folder.snapshots(out), name), EventLog(out / "tensorboard")
+    snapshots = Snapshots(run_folder.snapshots(out), name, spec.digest)
+    events = EventLog(out / "tensorboard")
     origin = results.origin(backend.versions())
     with measured(snapshots.folder, spec) as recorder:
         progress = Trainer(spec, backend, train, test, timing, snapshots, events, origin).run()

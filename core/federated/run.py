@@ -125,7 +125,7 @@ def run_party(
         name,
         own,
         lambda hello: connect(address, security, hello, None, limits, "server"),
-        Snapshots(snapshots, _identity(spec, own.order)),
+        Snapshots(snapshots, _identity(spec, own.order), spec.digest),
     )
     party.run(shows=not child)
     log.info("party %s: all is done", name)
@@ -172,7 +172,7 @@ def _train(
     beside, identity = run_folder.snapshots(out), _identity(spec, data)
     beside.mkdir(parents=True, exist_ok=True)
     origin = results.origin(machine.versions("torch", "numpy", "grpcio"))
-    snapshots = Snapshots(beside / SERVER, identity)
+    snapshots = Snapshots(beside / SERVER, identity, spec.digest)
     progress = FederatedServer(spec, silo.labels, members, snapshots, origin).run()
     text = io.StringIO()
     writer = csv.DictWriter(text, PARTY_COLUMNS, lineterminator="\n")

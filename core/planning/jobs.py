@@ -89,19 +89,22 @@ def figures_of(config: Config, targets: Sequence[str]) -> list[str]:
 def looked_at(folder: Path, device: str, spec: dict[str, Any]) -> Planned:
     """How far a run is."""
     result = _json(folder / "result.json")
-    if "spec" in result and RunSpec(result["spec"]).digest == RunSpec(spec).digest:
+    digest = RunSpec(spec).digest
+    if "spec" in result and RunSpec(result["spec"]).digest == digest:
         return Planned(folder, device, spec, "finished", [])
-    rows = _rows_of_snapshot(run_folder.snapshots(folder))
+    rows = _rows_of_snapshot(run_folder.snapshots(folder), digest)
     return Planned(folder, device, spec, "under way" if rows else "to do", rows)
 
 
-def _rows_of_snapshot(folder: Path) -> Rows:
-    """Of the newest snapshot that says so; training arrays are not read."""
+def _rows_of_snapshot(folder: Path, digest: str) -> Rows:
+    """Of the newest snapshot of a spec that says so; training arrays are not read."""
     files = folder.rglob("step-*.safetensors")  # of every side, of which one counts epochs
     for file in sorted(files, key=lambda file: file.name, reverse=True):
         try:
             with safe_open(file, "numpy") as content:
-                return list(json.loads((content.metadata() or {})["progress"])["rows"])
+                metadata = content.metadata() or {}
+            if metadata["spec"] == digest:
+                return list(json.loads(metadata["progress"])["rows"])
         except (SafetensorError, OSError, KeyError, ValueError, TypeError):
             continue
     return []

@@ -401,10 +401,12 @@ class Front:
     @contextmanager
     def _training_time(self) -> Iterator[None]:
         self._began = time.perf_counter()
-        with self._timed("training"):
-            yield
-        self.progress.seconds = self._now()
-        self._began = None
+        try:
+            with self._timed("training"):
+                yield
+            self.progress.seconds = self._now()
+        finally:
+            self._began = None
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:

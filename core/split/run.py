@@ -263,7 +263,7 @@ def _follow_cloud(spec: RunSpec, out: Path, call: Call, place: Place) -> None:
 @contextmanager
 def _leading(spec: RunSpec, snapshots: Path, listen: str, place: Place) -> Iterator[Server]:
     """The port of a cloud that leads. snapshots: folder of its own."""
-    own = Snapshots(snapshots, identity(spec))
+    own = Snapshots(snapshots, identity(spec), spec.digest)
     expected = Expected(spec.digest, (EDGE,), lambda hello: common_step(own, hello, leads=True))
     server = _server(spec, listen, place, expected)
     try:
@@ -365,7 +365,7 @@ def _lead(
         tests,
         costs_of(spec) if spec["scheme"]["cut"] is None else None,
         call,
-        Snapshots(beside / side, identity(spec)),
+        Snapshots(beside / side, identity(spec), spec.digest),
         IterationLog(iterations),
         origin,
         out=out,

@@ -37,16 +37,20 @@ class Snapshots:
     (no pickle), and is whole or not there. The last two are kept.
     """
 
-    def __init__(self, folder: Path, digest: str) -> None:
-        """digest: of the run spec; a snapshot of another spec is never used."""
+    def __init__(self, folder: Path, digest: str, spec: str | None = None) -> None:
+        """digest: of the run spec and of what else a run depends on; a snapshot with another one is
+        never used. spec: digest of the spec alone, for who has only that; None where it is all.
+        """
         self.folder = folder
         self.digest = digest
+        self.spec = spec or digest
 
     def save(self, step: int, snapshot: Snapshot) -> None:
         """Write a snapshot and drop the oldest. Raises StorageError; the last good ones stay."""
         metadata = {
             "format": FORMAT,
             "digest": self.digest,
+            "spec": self.spec,
             "progress": json.dumps(snapshot.progress),
         }
         content = save({k: np.asarray(v, order="C") for k, v in snapshot.arrays.items()}, metadata)

@@ -1,9 +1,12 @@
 """Runs on a board behind a real SSH server: they end as they would here, whatever is cut."""
 
 import csv
+import errno
+import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +22,6 @@ from safetensors.numpy import load_file
 from core.devices import board as board_program
 from core.devices import dispatch
 from core.devices.backoff import Backoff
-from core.devices.board import _sha256
 from core.devices.check import check
 from core.devices.connection import Connection
 from core.devices.dispatch import carry
@@ -27,6 +29,7 @@ from core.devices.hosts import Host, host
 from core.devices.job import Job, base
 from core.elastic import run as elastic_run
 from core.errors import BoardError, BusyError, ConfigError, UnreachableError
+from core.files import digest
 from core.spec import RunSpec
 from core.training.run_folder import snapshots
 from tests.devices.conftest import NAME, Sshd
@@ -290,13 +293,131 @@ def test_a_supervisor_that_falls_silent_is_an_error_that_says_where_to_look(
         assert there.ask("stop", job=job_of(spec).name, patience=20)["state"] == "ended"
 
 
+def test_what_was_brought_and_has_gone_here_is_made_anew_there(board, here, task):
+    spec = task()
+    carry(board, job_of(spec), QUICK)
+    epochs, first = here / OUT / "epochs.csv", (here / OUT / "epochs.csv").read_text()
+
+    for path in (epochs, here / OUT / "result.json"):  # as Snakemake does; snapshots stay
+        path.unlink()
+    carry(board, job_of(spec), QUICK)
+    assert epochs.read_text() == first  # with its times: nothing was trained again
+
+    for path in (epochs, here / OUT / "result.json"):
+        path.unlink()
+    shutil.rmtree(snapshots(here / OUT))
+    carry(board, job_of(spec), QUICK)
+    assert epochs.read_text() != first
+    assert result(here)["resumed"] == 0
+    assert_as_here(here, spec)
+
+
+def test_with_another_profile_the_result_of_the_old_one_is_not_brought(board, here, task):
+    spec = task()
+    before = job_of(spec).digest
+    carry(board, job_of(spec), QUICK)
+    old = result(here)
+    profile = here / "results/profile.json"
+    profile.write_text(profile.read_text() + "\n")  # says the same, and was measured again
+    assert job_of(spec).digest != before
+    (here / OUT / "result.json").unlink()
+    carry(board, job_of(spec), QUICK)
+    assert result(here)["identity"] == elastic_run.identity(RunSpec.load(spec)) != old["identity"]
+
+
+def test_a_file_that_grows_is_listed_as_it_was_at_one_moment(tmp_path):
+    log = tmp_path / "work/base/run/trace.csv"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"")
+    stop = threading.Event()
+
+    def grow():
+        with log.open("ab", buffering=0) as file:
+            while not stop.wait(0.0002):
+                file.write(os.urandom(1000))
+
+    thread = meanwhile(grow)
+    for _ in range(200):
+        ((name, size, sha),) = board_program.files(tmp_path, {"base": "base", "path": "run"})[
+            "files"
+        ]
+        assert hashlib.sha256(log.read_bytes()[:size]).hexdigest() == sha
+    stop.set()
+    thread.join()
+    assert (name, size > 0) == ("run/trace.csv", True)
+
+
+def test_snapshots_that_change_while_they_are_fetched_come_another_time(board, here, task):
+    job = job_of(task())
+    there = work(here) / f"{OUT}.snapshots"
+    there.mkdir(parents=True)
+    for name in ("a-gone.csv", "b-changed.csv", "c-still.csv"):
+        (there / name).write_text("as it was")
+
+    class Meanwhile(Connection):
+        def ask(self, verb, *more, **question):
+            answer = super().ask(verb, *more, **question)
+            if verb == "files":
+                (there / "a-gone.csv").unlink()
+                (there / "b-changed.csv").write_text("something else")
+            return answer
+
+    left = snapshots(here / OUT) / f".step-1.safetensors.{'0' * 16}.part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    with Meanwhile(board) as connection:
+        dispatch._fetch_snapshots(connection, job)
+        assert [path.name for path in snapshots(here / OUT).iterdir()] == ["c-still.csv"]
+    (there / "a-gone.csv").write_text("here again")
+    with Meanwhile(board) as connection, pytest.raises(BoardError, match=r"a-gone\.csv has gone"):
+        dispatch._fetch(connection, job.snapshots[0])
+
+
+def test_a_disk_that_is_full_for_a_while_does_not_hide_how_a_run_ended(tmp_path, monkeypatch):
+    root = tmp_path / "board"
+    job = root / "jobs/one"
+    job.mkdir(parents=True)
+    lock = board_program._take_lease(root)
+    write, calls = board_program._write, []
+
+    def full(path, content):
+        calls.append(content["state"])
+        if len(calls) < 4 or calls[-2:] == ["running", "ended"]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(board_program, "BEAT_S", 0.05)
+    monkeypatch.setattr(board_program, "_write", full)
+    command = [sys.executable, "-c", "import time; time.sleep(0.5); raise SystemExit(4)"]
+    state = {"state": "running", "digest": "", "boot": board_program._boot()}
+    board_program._supervise(job, command, tmp_path, tmp_path, state, lock)
+    os.close(lock)
+    assert calls[-2:] == ["ended", "ended"]
+    assert board_program.status(root, {"job": "one"})["exit_code"] == 4
+
+
+def test_two_who_bring_the_same_file_do_not_write_into_one(board, here, tmp_path):
+    source = here / "data"
+    source.write_bytes(os.urandom(1000))
+    sha = digest(source)
+    with Connection(board) as there:
+        for base_of in ("one", "two"):
+            there.ask("missing", files=[sha], base=base_of)
+        for base_of in ("one", "two"):
+            there.put(source, there.stored(sha, base_of))
+        for base_of in ("one", "two"):
+            assert there.ask("accept", files=[sha], base=base_of) == {"damaged": []}
+        assert there.ask("accept", files=[sha], base="one") == {"damaged": []}  # again
+    assert (here / f"board/store/{sha}").read_bytes() == source.read_bytes()
+
+
 def test_an_upload_goes_on_where_it_was_cut(board, here, task, monkeypatch):
     spec = task()
     large = max((here / "results/data").rglob("*"), key=lambda p: p.stat().st_size)
-    sha, half = _sha256(large), large.stat().st_size // 2
+    sha, half = digest(large), large.stat().st_size // 2
     with Connection(board) as there:
-        there.ask("missing", files=[sha])  # makes the store
-        (here / f"board/store/{sha}.part").write_bytes(large.read_bytes()[:half])
+        there.ask("missing", files=[sha], base=base())  # makes the store
+        (here / f"board/store/{sha}.{base()}.part").write_bytes(large.read_bytes()[:half])
     starts: dict[str, int] = {}
     put = Connection.put
 

@@ -29,6 +29,7 @@ from core.errors import (
     DataError,
     LoginError,
     MissingPackageError,
+    StorageError,
     UnreachableError,
 )
 from core.spec import RunSpec
@@ -301,6 +302,51 @@ def test_ssh_config_fills_up_what_the_file_leaves_open(here: Path, monkeypatch):
     assert tx2.jump is not None
     assert tx2.jump.address == "me@gate:2200"
     assert host("pi", path).port == 22
+
+
+def test_several_hosts_in_between_are_a_chain(here: Path):
+    path = here / "hosts.yaml"
+    path.write_text(yaml.safe_dump({NAME: {"host": "tx2", "jump": "me@one:2200,you@two"}}))
+    last = host(NAME, path).jump
+    assert last is not None
+    assert last.jump is not None
+    assert (last.host, last.user, last.port) == ("two", "you", 22)
+    assert (last.jump.host, last.jump.user, last.jump.port) == ("one", "me", 2200)
+    assert last.jump.jump is None
+
+
+def test_keys_that_are_not_there_are_named_or_left_out_as_ssh_does(
+    here: Path, board: Boards, monkeypatch
+):
+    with pytest.raises(LoginError, match=r"there is no private key /nowhere/key"):
+        Connection(board(key="/nowhere/key"))
+    monkeypatch.setenv("HOME", str(here))
+    (here / ".ssh").mkdir()
+    (here / "real").write_text("")
+    (here / ".ssh/config").write_text(
+        f"Host tx2\n  IdentityFile /gone\n  IdentityFile {here}/real\n"
+    )
+    path = here / "hosts.yaml"
+    path.write_text(yaml.safe_dump({NAME: {"host": "tx2"}}))
+    assert host(NAME, path).keys == (f"{here}/real",)
+
+
+def test_a_line_of_known_hosts_that_is_no_key_is_named(here: Path, board: Boards):
+    known = here / "known"
+    known.write_text("board ssh-ed25519 not*base64\n")
+    with pytest.raises(LoginError, match=r"known host keys cannot be read from .*known .*mend"):
+        Connection(board(known_hosts=str(known)))
+
+
+def test_a_disk_that_fails_here_is_not_blamed_on_the_board(here: Path, board: Boards):
+    (here / "file").write_text("a file is no folder")
+    with Connection(board()) as there:
+        there.ask("facts")
+        size = (here / "board/lease.lock").stat().st_size
+        with pytest.raises(StorageError, match=r"file/x cannot be written: Not a directory"):
+            there.get(f"{here}/board/lease.lock", here / "file/x", size)
+        with pytest.raises(BoardError, match=r"nothing-here has gone"):
+            there.get(f"{here}/board/nothing-here", here / "fresh", 1)
 
 
 def test_a_board_behind_another_host_is_reached_through_it(sshd: Sshd, here: Path, board: Boards):

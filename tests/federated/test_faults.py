@@ -85,6 +85,20 @@ def test_a_party_that_dies_after_the_last_test_is_waited_for(make_run: Make) -> 
     assert set(run.errors) == {"b"}  # of the one that died
 
 
+@pytest.mark.parametrize(
+    ("code", "ends"), [(3, 3), (-9, PeerError.exit_code), (1, PeerError.exit_code)]
+)
+def test_a_party_that_is_given_up_ends_the_run_with_a_code_of_the_table(
+    make_run: Make, code: int, ends: int
+) -> None:
+    run = make_run(make_spec(), "given-up")
+    run.make_server()
+    members = run.members
+    members.give_up("party a died", code)
+    assert members._given_up is not None
+    assert members._given_up.exit_code == ends
+
+
 def test_a_server_that_comes_back_goes_on_with_the_same_bits(make_run: Make) -> None:
     """It ends in the middle of an epoch; parties open new sessions with its successor."""
     unbroken = make_run(make_spec(**OFTEN), "unbroken").train()

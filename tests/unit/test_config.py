@@ -510,7 +510,11 @@ def test_an_optimiser_without_the_settings_that_it_needs_is_refused(demo: settin
             r"model_training\.resnet50 is \{'epochs': 1\}, published: None",
         ),
         ("split", {"uplink": "none"}, r"split\.uplink is 'none', published: 'int8'"),
-        ("federated", {"dataset": "movielens_100k"}, r"federated\.dataset is 'movielens_100k', pub"),
+        (
+            "federated",
+            {"dataset": "movielens_100k"},
+            r"federated\.dataset is 'movielens_100k', pub",
+        ),
     ],
 )
 def test_a_published_scale_with_another_setting_is_refused(
@@ -533,8 +537,8 @@ def test_a_task_of_split_training_is_published_wherever_its_sides_are(
     paper["split"]["edge"] |= {"device": "jetson_tx2", "slowdown": 3}
     paper["split"]["training"]["snapshot_minutes"] = 1  # of which the paper says nothing
     elastic_settings.check_published(paper, published)
-    task = paper["split"]["tasks"]["cifar10_resnet50"]
-    task["training"]["epochs"] = 3
+    own = {"training": paper["split"]["tasks"]["cifar10_resnet50"]["training"] | {"epochs": 3}}
+    paper["split"]["tasks"]["cifar10_resnet50"] |= own
     said = r"split\.tasks\.cifar10_resnet50\.training\.epochs is 3, published: 160"
     with pytest.raises(ConfigError, match=said):
         elastic_settings.check_published(paper, published)
@@ -642,10 +646,9 @@ def test_prunetrain_on_a_network_without_convolutions_is_refused_before_anything
 
 
 @pytest.mark.parametrize("key", ["granularity", "cost", "budget", "probe_batches", "corrections"])
-def test_at_paper_scale_the_selector_is_the_published_one(demo: settings.Config, key: str) -> None:
-    published = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
-    sections = ("training", "stand_ins", "model_training", "elastic", "prunetrain_l1")
-    paper = demo | {name: demo[name] | published[name] for name in sections} | {"scale": "paper"}
+def test_at_paper_scale_the_selector_is_the_published_one(
+    paper: settings.Config, published: settings.Config, key: str
+) -> None:
     elastic_settings.check_published(paper, published)
     paper["elastic"][key] = "another"
     with pytest.raises(ConfigError, match=rf"elastic\.{key} is 'another', published: "):

@@ -225,6 +225,21 @@ def test_a_result_whose_spec_is_not_the_one_that_ran_is_not_bundled(campaign: Pa
         contents(read([], []), logs=True)
 
 
+def test_what_goes_while_it_is_bundled_is_left_out_unless_a_run_had_finished_with_it(
+    campaign: Path, tmp_path: Path
+):
+    out = tmp_path / "one.tar.gz"
+    found = contents(read([], []), logs=True)
+    (campaign / "results/claims.md").unlink()
+    archive.write(found, LICENCE, out)
+    assert "results/claims.md" not in names(out)
+    assert archive.verify(out)
+    (campaign / RUN / "epochs.csv").unlink()
+    with pytest.raises(DataError, match=r"epochs\.csv was removed meanwhile: its run is trained"):
+        archive.write(found, LICENCE, tmp_path / "two.tar.gz")
+    assert not (tmp_path / "two.tar.gz").exists()
+
+
 def test_without_a_finished_run_there_is_nothing_to_bundle(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="holds no finished run to bundle"):

@@ -11,7 +11,7 @@ from core.claims.appendix import appendix
 from core.claims.book import read_book
 from core.claims.table import counts, markdown, rows, write
 from core.claims.verdict import judge, reaches
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from core.planning.configuration import BOOK, PROJECT, read
 
 PAPER = PROJECT / "config/paper.yaml"
@@ -207,13 +207,30 @@ TO = {"metric": "hours_to", "published": 2.0, "direction": "higher"}
         (60, None, "not reproduced", "with some seed a run never reaches the accuracy"),
     ],
 )
+@pytest.mark.parametrize("direction", ["higher", "lower", "equal"])
 def test_an_accuracy_that_is_never_reached_is_an_outcome_and_not_a_missing_run(
-    ran, accuracy, measured, verdict, why
+    ran, accuracy, measured, verdict, why, direction
 ):
     parts = {"run": {"scheme": "full"}, "over": {"scheme": "elastic"}, "accuracy": accuracy}
-    found = ran({"full": [1.0], "elastic": [2.0]}, **TO, **parts)
+    asked = TO | {"direction": direction}
+    found = ran({"full": [1.0], "elastic": [2.0]}, **asked, **parts)
     assert (found["measured"], found["verdict"], found["why"]) == (measured, verdict, why)
     json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"spec": {"kind": "other"}}'])
+def test_a_result_that_is_damaged_is_named(ran, content):
+    parts = {"run": {"scheme": "full"}, "over": {"scheme": "elastic"}, "accuracy": 50}
+    ran({"full": [1.0], "elastic": [1.0]}, **TO, **parts)
+    result = next(Path("results").glob("**/full-seed0/result.json"))
+    result.write_text(content)
+    (claim,) = read_book(
+        shipped(PAPER, words=("device=published",)), book(Path.cwd(), **TO, **parts)
+    )
+    with pytest.raises(
+        DataError, match=r"full-seed0/result\.json is damaged or of another version"
+    ):
+        rows([claim])
 
 
 def test_a_baseline_that_never_gets_there_is_beaten(ran):

@@ -22,6 +22,7 @@ from core.planning.estimate import Estimate, estimate, seconds
 from core.planning.jobs import figures_of, missing_fetches, planned
 from core.planning.room import room, snapshot_bytes
 from core.results import TRAINING_SECONDS
+from core.spec import RunSpec
 from core.training.snapshot import Snapshot, Snapshots
 
 PAPER = PROJECT / "config/paper.yaml"
@@ -103,7 +104,8 @@ def test_a_run_counts_as_finished_only_with_the_settings_of_now():
 
 def test_a_run_under_way_goes_by_its_own_epochs():
     (run,) = planned(read([], []), ["fig15a_ego"])
-    Snapshots(run.folder.with_name(run.folder.name + ".snapshots"), "x").save(
+    digest = RunSpec(run.spec).digest
+    Snapshots(run.folder.with_name(run.folder.name + ".snapshots"), "x", digest).save(
         60, Snapshot({"a": np.zeros(3)}, {"rows": [row(100), row(80)]})
     )
     (run,) = planned(read([], []), ["fig15a_ego"])
@@ -111,6 +113,16 @@ def test_a_run_under_way_goes_by_its_own_epochs():
     found = estimate(run)
     assert found.how == "own epochs"
     assert found.hours == pytest.approx(3 * (101 + 81) / 2 / 3600)  # of five epochs
+
+
+def test_snapshots_of_other_settings_are_no_progress():
+    (run,) = planned(read([], []), ["fig15a_ego"])
+    rows = [row(1)] * run.epochs
+    snapshots = run.folder.with_name(run.folder.name + ".snapshots")
+    Snapshots(snapshots, "x", RunSpec(run.spec).digest).save(60, Snapshot({}, {"rows": rows}))
+    finish(run.folder, run.spec, rows)
+    changed = planned(read([], ["training={test_batch: 9}"]), ["fig15a_ego"])[0]
+    assert (changed.state, changed.rows) == ("to do", [])
 
 
 # Estimates.
