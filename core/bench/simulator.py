@@ -13,7 +13,7 @@ from core.models.blocks import build
 from core.split.compared import DOWNLINKS, STALENESS, UPLINKS, of_schemes
 from core.split.contexts import SHIPPED, Context, read_contexts
 from core.split.costs import Costs, Floats
-from core.split.decision import Choice, Engine, Link, best, candidates
+from core.split.decision import Choice, Engine, Link, candidates, initial
 from core.split.estimator import Estimator
 from core.split.published import EDGES, NETWORKS, published
 from core.split.simulate import Scheme, SimulatedLink, Simulation, simulate
@@ -87,7 +87,7 @@ def _block_bytes(network: str) -> Floats:
 def time_lost(costs: Costs, link: SimulatedLink) -> float:
     """Part of the engine's time that the best fixed choice in hindsight would have saved."""
     first = Link(link.up.rate(0.0), link.down.rate(0.0), link.delay)
-    start = best(costs, first, UPLINKS, DOWNLINKS, STALENESS, TRACE_STEPS).choice
+    start = initial(costs, first, UPLINKS, DOWNLINKS, STALENESS, TRACE_STEPS).choice
     engine = driven(costs, link, start, TRACE_STEPS)
     fixed = [
         simulate(costs, link, Scheme(choice, STALENESS), TRACE_STEPS).seconds

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from statistics import mean, median
@@ -20,7 +20,7 @@ from core.planning.jobs import Planned, Rows
 from core.results import TRAINING_SECONDS
 from core.spec import RunSpec
 from core.split.contexts import Context
-from core.split.decision import Link, best, predict
+from core.split.decision import Link, initial, joint_dnn, predict
 from core.split.profiles import costs_of
 from core.split.simulate import SimulatedLink
 
@@ -175,9 +175,11 @@ def _split(run: Planned, samples: tuple[int, int]) -> float | None:
     k, blocks = scheme["staleness"][-1]["steps"], NETWORKS[spec["model"]["name"]].blocks
     if scheme["cut"] is not None:
         step = predict(costs, link, scheme["cut"], scheme["uplink"], scheme["downlink"], k, 1)
+    elif scheme["decision"] is None:
+        step = predict(costs, link, **asdict(joint_dnn(costs, link)), staleness=k, remaining=1)
     else:
-        decision = scheme["decision"] or {"uplink": ["none"], "downlink": ["none"]}
-        step = best(costs, link, decision["uplink"], decision["downlink"], k, 100)
+        decision = scheme["decision"]
+        step = initial(costs, link, decision["uplink"], decision["downlink"], k, 100)
     steps = training["steps"] or samples[0] // batch
     tested = samples[1] if training["test_samples"] is None else training["test_samples"]
     forward = float(costs.edge_s[blocks]) / 3  # of the three passes of a step

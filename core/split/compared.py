@@ -3,7 +3,7 @@
 from typing import Any
 
 from core.split.costs import Costs
-from core.split.decision import Choice, best, candidates, joint_dnn, predict
+from core.split.decision import Choice, best, candidates, initial, joint_dnn, predict
 from core.split.simulate import Scheme, SimulatedLink, simulate
 
 STALENESS = 5
@@ -22,7 +22,7 @@ def of_schemes(costs: Costs, link: SimulatedLink) -> dict[str, Any]:
         "jointdnn": Scheme(joint_dnn(costs, mean), 0),
         "replay": Scheme(best(costs, mean, plain, plain, STALENESS, STEPS).choice, STALENESS),
         "context_aware": Scheme(
-            best(costs, mean, UPLINKS, DOWNLINKS, STALENESS, STEPS).choice, STALENESS
+            initial(costs, mean, UPLINKS, DOWNLINKS, STALENESS, STEPS).choice, STALENESS
         ),
     }
     found = {name: simulate(costs, link, s, STEPS).step_s for name, s in schemes.items()}

@@ -20,6 +20,10 @@ from core.split.costs import Costs, Load
 from core.split.load import Follower
 from core.split.sides import EDGE
 
+# A share by which predictions are off themselves (benchmark `pipeline`: 2.5 % at worst): times
+# that are nearer cannot be told apart.
+ALIKE = 0.025
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -211,6 +215,28 @@ def best(
     if not found:
         raise ValueError("no cut has known costs")
     return min(found, key=lambda p: p.total_s)
+
+
+def initial(
+    costs: Costs,
+    link: Link,
+    uplinks: Sequence[str],
+    downlinks: Sequence[str],
+    staleness: int,
+    remaining: int,
+) -> Prediction:
+    """Where the whole system begins: of the candidates that are `ALIKE` to the best, the one whose
+    step is through soonest (T0). It asks the least of both sides and of the link, so that there is
+    least that could take longer than predicted.
+
+    Raises ValueError as `best`.
+    """
+    limit = best(costs, link, uplinks, downlinks, staleness, remaining).total_s * (1 + ALIKE)
+    found = (
+        predict(costs, link, c.cut, c.uplink, c.downlink, staleness, remaining)
+        for c in candidates(costs, uplinks, downlinks)
+    )
+    return min((p for p in found if p.total_s <= limit), key=lambda p: p.through_s)
 
 
 def joint_dnn(costs: Costs, link: Link, codec: str = "none") -> Choice:

@@ -16,7 +16,7 @@ from core.split.chair_batches import ChairTests
 from core.split.channel import Channel, Hello, SessionLost
 from core.split.costs import Costs
 from core.split.data import names_digest
-from core.split.decision import Choice, Engine, best, joint_dnn
+from core.split.decision import Choice, Engine, initial, joint_dnn
 from core.split.distributions import distributions
 from core.split.estimator import Estimator
 from core.split.iterations import IterationLog
@@ -203,7 +203,7 @@ class Front:
     # Decisions.
 
     def _first_choice(self) -> Choice:
-        """The spec's cut, or the best one by the cost model on the link as it is now."""
+        """The spec's cut, or that of the cost model on the link as it is now."""
         scheme = self._scheme
         if scheme["cut"] is not None:
             return Choice(scheme["cut"], scheme["uplink"], scheme["downlink"])
@@ -215,7 +215,7 @@ class Front:
             return joint_dnn(self._costs, link)
         decision = scheme["decision"]
         k = staleness(scheme["staleness"], 1)
-        return best(
+        return initial(
             self._costs, link, decision["uplink"], decision["downlink"], k, self._total()
         ).choice
 

@@ -23,7 +23,7 @@ from core.figures.split_decision import link_seconds
 from core.figures.split_kinds import SPLIT_KINDS, check_split_entry
 from core.figures.split_results import LOADS, read_split_run
 from core.split.contexts import Context, load
-from core.split.decision import best
+from core.split.decision import initial
 from core.split.published import published
 from core.split.simulate import SimulatedLink
 from core.split.traces import MBIT
@@ -352,7 +352,7 @@ def test_simulated_times_are_those_of_the_formula_and_say_so(tmp_path: Path) -> 
     assert face(figure).startswith("simulated from the published profiles")
     costs = published("vgg19_bn", "Pi", UPLINKS)
     link = SimulatedLink.of(load(ROOT / "config/contexts/wifi.yaml")).mean()
-    found = best(costs, link, UPLINKS, ("none",), STALENESS, 10_000)
+    found = initial(costs, link, UPLINKS, ("none",), STALENESS, 10_000)
     rows = table[(table["edge"] == "Pi") & (table["context"] == "wifi")].set_index("scheme")
     assert rows.loc["context_aware", "seconds per step"] == pytest.approx(
         found.total_s / 10_000, rel=0.01

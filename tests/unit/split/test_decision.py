@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from core.split.costs import CodecCosts, Costs, Load, PerMib
 from core.split.decision import (
+    ALIKE,
     Choice,
     Engine,
     Link,
     best,
     candidates,
+    initial,
     joint_dnn,
     move_seconds,
     predict,
@@ -234,6 +236,33 @@ def test_no_choice_of_cut_and_codecs_takes_less(
         totals.append(float(published_formula(case)) + (move if cut != start else 0))
     found = best(costs, link, "ab", "ab", staleness, remaining, start)
     assert found.total_s == pytest.approx(min(totals), rel=1e-12)
+
+
+@given(networks(), links, st.integers(0, 6), st.integers(1, 60))
+@settings(max_examples=150, deadline=None)
+def test_the_beginning_is_what_asks_least_among_choices_that_cannot_be_told_apart(
+    costs: Costs, link: Link, staleness: int, remaining: int
+) -> None:
+    found = initial(costs, link, "ab", "ab", staleness, remaining)
+    every = [
+        predict(costs, link, c.cut, c.uplink, c.downlink, staleness, remaining)
+        for c in candidates(costs, "ab", "ab")
+    ]
+    least = min(each.total_s for each in every)
+    assert found.total_s <= least * (1 + ALIKE)
+    assert not any(
+        each.through_s < found.through_s and each.total_s <= least * (1 + ALIKE) for each in every
+    )
+
+
+def test_an_inner_cut_that_promises_a_hundredth_is_not_worth_its_work() -> None:
+    """The cloud is the slowest part at both; at cut 1 the edge and the link work beside it."""
+    costs = small([0, 30, 130], [100, 99, 0], [1, 50, 0])
+    link = Link(1.0, 1.0)
+    assert best(costs, link, ["none"], ["none"], 3, 1000).choice.cut == 1
+    assert initial(costs, link, ["none"], ["none"], 3, 1000).choice.cut == 0
+    worth = small([0, 30, 130], [100, 90, 0], [1, 50, 0])
+    assert initial(worth, link, ["none"], ["none"], 3, 1000).choice.cut == 1
 
 
 def test_both_ends_are_candidates_once_and_inner_cuts_with_every_pair_of_codecs() -> None:
