@@ -264,6 +264,8 @@ def _supervise(
     while True:
         try:
             return _write(job / "state.json", {**state, **ended, "beat": time.time()})
+        except FileNotFoundError:
+            return None  # it was cleaned away: nobody asks any more
         except OSError:
             time.sleep(BEAT_S)  # how it ended is told as soon as there is room
 

@@ -396,6 +396,18 @@ def test_a_disk_that_is_full_for_a_while_does_not_hide_how_a_run_ended(tmp_path,
     assert board_program.status(root, {"job": "one"})["exit_code"] == 4
 
 
+def test_a_supervisor_whose_job_was_cleaned_away_ends(tmp_path):
+    root = tmp_path / "board"
+    lock = board_program._take_lease(root)
+    job = root / "jobs/one"
+    job.mkdir(parents=True)
+    command = ["rm", "-r", str(job)]
+    state = {"state": "running", "digest": "", "boot": board_program._boot()}
+    board_program._supervise(job, command, tmp_path, tmp_path, state, lock)
+    os.close(lock)
+    assert board_program.status(root, {"job": "one"})["state"] == "none"
+
+
 def test_two_who_bring_the_same_file_do_not_write_into_one(board, here, tmp_path):
     source = here / "data"
     source.write_bytes(os.urandom(1000))
