@@ -35,7 +35,9 @@ def run() -> Report:
     keys = {"context_aware": ours} | fixed(content, ours, _costs(content, ours))
     folders = pipeline_runs.trained(content, list(keys.values()))
     runs = dict(zip(keys, map(read_split_run, folders), strict=True))
-    figures = compare([runs]) | {"decisions": len(runs["context_aware"].result["choices"]) - 1}
+    compared = compare([runs])
+    figures = {key: compared[key] for key in ("step_s", "best", "lost")}
+    figures["decisions"] = len(runs["context_aware"].result["choices"]) - 1
     notes = [
         f"{ours.task} on the trace of {ours.context}, which begins anew with each run; step_s: "
         "seconds per step after the first third, probes and moves included, each of one run. "

@@ -122,4 +122,5 @@ def test_the_fastest_run_of_the_whole_system_is_compared_with_that_of_the_best_p
     assert found["step_s"] == {"cut 0": 1.0, "cut 1": 1.1, cuts.OURS: 1.04}
     assert found["slowest_step_s"] == {"cut 0": 2.0, "cut 1": 2.4, cuts.OURS: 2.06}
     assert found["lost"] == 0.04
+    assert found["lost_by_choice"] == 0.1  # of cut 1, where the first run ended
     assert found["chosen_cuts"] == [1, 0, 0]
