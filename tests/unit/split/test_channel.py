@@ -254,8 +254,8 @@ def test_a_link_cut_in_the_middle_of_a_frame_brings_it_again_whole(pairs) -> Non
 
 def test_send_blocks_while_the_window_is_full(pairs) -> None:
     pair = pairs()
-    pair.proxy.cut()
     pair.proxy.target = 1  # nobody listens there: nothing is acknowledged
+    pair.proxy.cut()
     for step in range(QUICK.window):
         pair.edge.send(frame(step))
     with ThreadPoolExecutor(1) as pool:
