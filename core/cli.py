@@ -323,8 +323,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run a benchmark and print its numbers, their limits and which of them were exceeded. "
         "docs/figures.md, split.md, federated.md, devices.md and plan.md say what each shows. Some "
-        "take minutes and want a quiet machine. "
-        "`make bench` runs all."
+        "take minutes and want a quiet machine. `make bench` runs all."
     )
     cli.add_arguments(parser)
     examples(

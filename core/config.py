@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from core import schema
 from core.declared import Config, Figure, Key, with_seed
@@ -35,6 +36,48 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
         for i, member in enumerate(members):
             schema.one_of(member, drawn, "figure or group", ["groups", name, str(i)], files)
         _members(config, name, ())
+
+
+# Where the sides of a run are is no part of its setting.
+SIDES = ("edge", "cloud", "server", "parties")
+
+
+def check_published(config: Config, published: Config) -> None:
+    """Raises ConfigError where `scale: paper` would name a setting that is not the published one.
+
+    published: the content of config/paper.yaml. Budgets may vary, as they do in the paper.
+    """
+    if config["scale"] != "paper":
+        return
+    for section in ("stand_ins", "training", "model_training", "elastic", "prunetrain_l1"):
+        # A model that the published setting does not name trains as all the others.
+        added = config[section] if section == "model_training" else {}
+        for key in {**published[section], **added}:
+            if key != "rho":
+                value, wanted = config[section].get(key), published[section].get(key)
+                _check_equal(f"{section}.{key}", value, wanted)
+    for section in ("split", "federated"):
+        for key, wanted in published[section].items():
+            if key not in SIDES:
+                _check_named(f"{section}.{key}", config[section][key], wanted)
+
+
+def _check_named(key: str, value: Any, wanted: Any) -> None:
+    """The same of what a part of the published setting names: the demo says the rest."""
+    if not (isinstance(value, dict) and isinstance(wanted, dict)):
+        _check_equal(key, value, wanted)
+        return
+    for name, each in wanted.items():
+        _check_named(f"{key}.{name}", value.get(name), each)
+
+
+def _check_equal(key: str, value: Any, wanted: Any) -> None:
+    if value != wanted:
+        raise ConfigError(
+            f"scale = paper is the published setting, but {key} is {value!r}, published: "
+            f"{wanted!r}; use scale = custom, or the whole of it with --configfile "
+            "config/paper.yaml"
+        )
 
 
 def _check_names(config: Config, files: Sequence[Path]) -> None:

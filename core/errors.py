@@ -77,6 +77,16 @@ class BusyError(CoreError):
 # Exit codes of errors that come again when the same is started again.
 INCURABLE = (2, 3, 4, 7, 8)
 
+
+def given_up(reason: str, exit_code: int) -> PeerError:
+    """Of a side of a run that will not come back. exit_code: the one that it ended with, which is
+    the run's where the same would come again."""
+    error = PeerError(reason)
+    if exit_code in INCURABLE:
+        error.exit_code = exit_code
+    return error
+
+
 INTERRUPTED = {
     129: "stopped: the terminal was closed (SIGHUP)",
     130: "stopped by Ctrl-C (SIGINT)",

@@ -33,7 +33,7 @@ PAPER = Path(workflow.basedir) / "config" / "paper.yaml"
 
 try:
     settings.check(config, [Path(f) for f in workflow.configfiles], DEVICES_FOLDER)
-    elastic_settings.check_published(config, schema.read_yaml(PAPER))
+    settings.check_published(config, schema.read_yaml(PAPER))
     DEVICES = settings.read_devices(DEVICES_FOLDER)
     FIGURES = settings.figures(config)
     GROUPS = settings.targets(config)

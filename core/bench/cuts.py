@@ -27,12 +27,12 @@ Keys = dict[str, SplitKey]
 def run() -> Report:
     """Seconds per step of every cut and of the whole system; the time that it loses."""
     content = pipeline_runs.config()
-    short = _read(content, {context: keys_of(content, context) for context in CONTEXTS})
     figures = {}
-    for context, runs in short.items():
+    for context in CONTEXTS:
+        runs = read(content, keys_of(content, context))
         rounds = [finalists(content, context, runs, seed) for seed in range(ROUNDS)]
-        read = [_read(content, {context: keys})[context] for keys in rounds]
-        figures[context] = compare(read) | {"of_all_step_s": _steps(runs)}
+        longer = [read(content, keys) for keys in rounds]
+        figures[context] = compare(longer) | {"of_all_step_s": _steps(runs)}
     limits = {f"{c}/{what}": 0.05 for c in CONTEXTS for what in ("lost", "lost_by_choice")}
     notes = [
         f"{TASK}; step_s: seconds per step after the first third, probes and moves included, each "
@@ -67,11 +67,10 @@ def finalists(content: Config, context: str, runs: dict[str, SplitRun], seed: in
     return {name: keys[name] for name in runs if name == OURS or steps[name] <= NEAR * best}
 
 
-def _read(content: Config, places: dict[str, Keys]) -> dict[str, dict[str, SplitRun]]:
-    """Runs by context and place, trained in one go where they are not there."""
-    keys = list(dict.fromkeys(key for own in places.values() for key in own.values()))
-    runs = dict(zip(keys, map(read_split_run, pipeline_runs.trained(content, keys)), strict=True))
-    return {context: {n: runs[key] for n, key in own.items()} for context, own in places.items()}
+def read(content: Config, keys: Keys) -> dict[str, SplitRun]:
+    """Runs by place, trained in one go where they are not there."""
+    folders = pipeline_runs.trained(content, list(keys.values()))
+    return dict(zip(keys, map(read_split_run, folders), strict=True))
 
 
 def _steps(runs: dict[str, SplitRun]) -> dict[str, float]:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from core import PROJECT
 from core.bench import Report, pipeline_runs
-from core.bench.cuts import compare
+from core.bench.cuts import compare, read
 from core.declared import Config
-from core.figures.split_results import read_split_run
 from core.models.blocks import NETWORKS
 from core.spec import RunSpec
 from core.split import config as settings
@@ -33,8 +32,7 @@ def run() -> Report:
     (ours,) = settings.figures(content)[FIGURE].runs
     pipeline_runs.trained(content, [ours])
     keys = {"context_aware": ours} | fixed(content, ours, _costs(content, ours))
-    folders = pipeline_runs.trained(content, list(keys.values()))
-    runs = dict(zip(keys, map(read_split_run, folders), strict=True))
+    runs = read(content, keys)
     compared = compare([runs])
     figures = {key: compared[key] for key in ("step_s", "best", "lost")}
     figures["decisions"] = len(runs["context_aware"].result["choices"]) - 1

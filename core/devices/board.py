@@ -252,7 +252,7 @@ def _supervise(
         except OSError as error:
             log.write(f"error: {command[0]}: {error.strerror}\n".encode())
             _write(job / "state.json", {**state, "state": "ended", "exit_code": 8})
-            return None
+            return
     state.update(child=child.pid)
     code = None
     while code is None:
@@ -261,13 +261,11 @@ def _supervise(
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = child.wait(BEAT_S)
     ended = {"state": "ended", "exit_code": code if code >= 0 else 128 - code}
-    while True:
-        try:
-            return _write(job / "state.json", {**state, **ended, "beat": time.time()})
-        except FileNotFoundError:
-            return None  # it was cleaned away: nobody asks any more
-        except OSError:
-            time.sleep(BEAT_S)  # how it ended is told as soon as there is room
+    while job.is_dir():  # else it was cleaned away, and nobody asks any more
+        with contextlib.suppress(OSError):
+            _write(job / "state.json", {**state, **ended, "beat": time.time()})
+            return
+        time.sleep(BEAT_S)  # how it ended is told as soon as there is room
 
 
 def _state(root: Path, job: Path) -> Answer:

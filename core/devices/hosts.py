@@ -63,7 +63,6 @@ def _resolved(name: str, entry: dict[str, Any]) -> Host:
     said = _ssh_config(entry["host"])
     jump = entry.get("jump") or said.get("proxyjump")
     known = Path(entry.get("known_hosts", "~/.ssh/known_hosts")).expanduser()
-    entry.get("key")
     return Host(
         name=name,
         host=said.get("hostname", entry["host"]),
@@ -80,7 +79,7 @@ def _resolved(name: str, entry: dict[str, Any]) -> Host:
 
 def _keys(own: str | None, said: Iterable[str]) -> tuple[str, ...]:
     """Files of private keys. Of those in ~/.ssh/config some may be missing, as for ssh."""
-    if own is not None:
+    if own:
         return (str(Path(own).expanduser()),)
     return tuple(file for file in said if Path(file).expanduser().is_file())
 

@@ -23,7 +23,7 @@ from core.devices.connection import Connection
 from core.devices.dispatch import Watched, bring, carry, goes_on
 from core.devices.hosts import Host, host, read_hosts
 from core.devices.job import Job
-from core.errors import INCURABLE, ConfigError, CoreError, PeerError, UnreachableError
+from core.errors import ConfigError, CoreError, UnreachableError, given_up
 from core.files import write_text
 from core.measure.recorder import copy_trace
 from core.spec import RunSpec
@@ -349,15 +349,12 @@ def _following(split: Split) -> Iterator[Kept]:
 
 @contextmanager
 def _child(split: Split, side: Side, kept: Kept) -> Iterator[None]:
-    def given_up(reason: str, exit_code: int) -> None:
-        error = PeerError(reason)
-        error.exit_code = exit_code if exit_code in INCURABLE else error.exit_code
-        kept.give_up(error)
-
     with ExitStack() as stack:
         if side == EDGE:  # a measurement of this device
             stack.enter_context(alone_on(split.spec[EDGE]["name"]))
-        stack.enter_context(kept_child(side, split.words(side), given_up))
+        stack.enter_context(
+            kept_child(side, split.words(side), lambda *end: kept.give_up(given_up(*end)))
+        )
         yield
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.errors import INCURABLE, CoreError, DataError, PeerError
+from core.errors import CoreError, DataError, PeerError, given_up
 from core.federated.network import make_party
 from core.federated.silos import Silo
 from core.models.din import FEATURES as WIDTH
@@ -120,10 +120,7 @@ class Parties:
         """Somebody will not come back: whoever waits ends with this. From any thread."""
         if self._ending:
             return  # the others are still being told why
-        error = PeerError(reason)
-        if exit_code in INCURABLE:
-            error.exit_code = exit_code  # the one that the party ended with
-        self._given_up = error
+        error = self._given_up = given_up(reason, exit_code)
         for channel in list(self._channels.values()):
             channel.fail(error)
 

@@ -9,7 +9,6 @@ import yaml
 from core import PROJECT, schema
 from core import config as settings
 from core.declared import Config
-from core.elastic.config import check_published
 from core.errors import ConfigError
 
 SHIPPED = PROJECT / "config/config.yaml"
@@ -55,7 +54,7 @@ def read(files: Sequence[Path], words: Sequence[str]) -> Config:
         except yaml.YAMLError as error:
             raise ConfigError(f"--config {word}: {error}") from None
     settings.check(content, [SHIPPED, *files], DEVICES)
-    check_published(content, schema.read_yaml(PAPER))
+    settings.check_published(content, schema.read_yaml(PAPER))
     return content
 
 

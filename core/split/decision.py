@@ -208,12 +208,7 @@ def best(
 
     Raises ValueError as `predict`, and when no cut has known costs.
     """
-    found = [
-        predict(costs, link, c.cut, c.uplink, c.downlink, staleness, remaining, from_cut)
-        for c in candidates(costs, uplinks, downlinks)
-    ]
-    if not found:
-        raise ValueError("no cut has known costs")
+    found = _predicted(costs, link, uplinks, downlinks, staleness, remaining, from_cut)
     return min(found, key=lambda p: p.total_s)
 
 
@@ -231,12 +226,28 @@ def initial(
 
     Raises ValueError as `best`.
     """
-    limit = best(costs, link, uplinks, downlinks, staleness, remaining).total_s * (1 + ALIKE)
-    found = (
-        predict(costs, link, c.cut, c.uplink, c.downlink, staleness, remaining)
-        for c in candidates(costs, uplinks, downlinks)
-    )
+    found = _predicted(costs, link, uplinks, downlinks, staleness, remaining)
+    limit = (1 + ALIKE) * min(p.total_s for p in found)
     return min((p for p in found if p.total_s <= limit), key=lambda p: p.through_s)
+
+
+def _predicted(
+    costs: Costs,
+    link: Link,
+    uplinks: Sequence[str],
+    downlinks: Sequence[str],
+    staleness: int,
+    remaining: int,
+    from_cut: int | None = None,
+) -> list[Prediction]:
+    """Every candidate, at least one."""
+    found = [
+        predict(costs, link, c.cut, c.uplink, c.downlink, staleness, remaining, from_cut)
+        for c in candidates(costs, uplinks, downlinks)
+    ]
+    if not found:
+        raise ValueError("no cut has known costs")
+    return found
 
 
 def joint_dnn(costs: Costs, link: Link, codec: str = "none") -> Choice:

@@ -19,7 +19,7 @@ import torch
 
 from core import machine, results
 from core.data.manifest import entry_of
-from core.errors import INCURABLE, ConfigError, PeerError
+from core.errors import ConfigError, PeerError, given_up
 from core.files import write_text
 from core.measure.recorder import FILE, copy_trace, measured
 from core.spec import RunSpec
@@ -80,10 +80,7 @@ class Other:
 
     def give_up(self, reason: str, exit_code: int) -> None:
         """It will not come back: whoever waits ends with this. From any thread."""
-        error = PeerError(reason)
-        if exit_code in INCURABLE:
-            error.exit_code = exit_code  # the one that it ended with
-        self._given_up = error
+        error = self._given_up = given_up(reason, exit_code)
         if self._channel is not None:
             self._channel.fail(error)
 

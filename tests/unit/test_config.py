@@ -79,7 +79,7 @@ def test_the_shipped_configuration_is_valid(
 ) -> None:
     for config in (demo, paper):
         settings.check(config, [], DEVICES)
-        elastic_settings.check_published(config, published)
+        settings.check_published(config, published)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -525,10 +525,10 @@ def test_a_published_scale_with_another_setting_is_refused(
     said: str,
 ) -> None:
     paper["elastic"]["rho"] = 0.7  # budgets vary in the paper too
-    elastic_settings.check_published(paper, published)
+    settings.check_published(paper, published)
     paper[section] |= own
     with pytest.raises(ConfigError, match=said):
-        elastic_settings.check_published(paper, published)
+        settings.check_published(paper, published)
 
 
 def test_a_task_of_split_training_is_published_wherever_its_sides_are(
@@ -536,12 +536,12 @@ def test_a_task_of_split_training_is_published_wherever_its_sides_are(
 ) -> None:
     paper["split"]["edge"] |= {"device": "jetson_tx2", "slowdown": 3}
     paper["split"]["training"]["snapshot_minutes"] = 1  # of which the paper says nothing
-    elastic_settings.check_published(paper, published)
+    settings.check_published(paper, published)
     own = {"training": paper["split"]["tasks"]["cifar10_resnet50"]["training"] | {"epochs": 3}}
     paper["split"]["tasks"]["cifar10_resnet50"] |= own
     said = r"split\.tasks\.cifar10_resnet50\.training\.epochs is 3, published: 160"
     with pytest.raises(ConfigError, match=said):
-        elastic_settings.check_published(paper, published)
+        settings.check_published(paper, published)
 
 
 @pytest.mark.parametrize(
@@ -649,7 +649,7 @@ def test_prunetrain_on_a_network_without_convolutions_is_refused_before_anything
 def test_at_paper_scale_the_selector_is_the_published_one(
     paper: settings.Config, published: settings.Config, key: str
 ) -> None:
-    elastic_settings.check_published(paper, published)
+    settings.check_published(paper, published)
     paper["elastic"][key] = "another"
     with pytest.raises(ConfigError, match=rf"elastic\.{key} is 'another', published: "):
-        elastic_settings.check_published(paper, published)
+        settings.check_published(paper, published)

@@ -127,6 +127,8 @@ def test_edges_that_are_alike_go_as_fast_as_one_but_for_waiting_for_the_cloud(
     most = min(edges / one.step_s, 1 / one.cloud_s if one.cloud_s else math.inf)
     least = edges / (one.step_s + (edges - 1) * one.cloud_s)
     assert least * (1 - 1e-9) <= rate <= most * (1 + 1e-9)
+    if one.through_s <= (k + 1) * one.slowest_s:  # no step waits for its way through all parts
+        assert rate == pytest.approx(most, rel=1e-9)
 
 
 @given(some_costs, staleness, st.integers(1, 40))
