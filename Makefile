@@ -1,7 +1,10 @@
 # Everything runs in the environments that envs/run makes; nothing else has to be installed.
 # Programs that look at the code run in main, which has the tools for it.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help envs env-main env-tensorflow demo test test-main test-tensorflow test-again test-quick lint format docs pages proto bench clean distclean
+TESTS := test-main test-tensorflow test-workflow
+.PHONY: help envs env-main env-tensorflow demo test $(TESTS) $(TESTS:test-%=again-%) test-quick lint format docs pages proto bench clean distclean
 
 MAIN := envs/run main
 TENSORFLOW := envs/run tensorflow
@@ -20,29 +23,32 @@ env-main env-tensorflow:
 demo: envs ## figure 15a at demo scale
 	$(MAIN) snakemake figures/fig15a.pdf --cores 1
 
-# Both halves run side by side, and report whatever comes of the other: the shorter one at the end.
-test: envs ## all tests, each half in its environment
+# What needs the tensorflow environment; what starts whole runs; the rest, new folders too.
+TESTS_tensorflow := tests/tensorflow tests/runs
+TESTS_workflow := tests/devices tests/runs tests/workflow
+TESTS_main = $(filter-out $(TESTS_tensorflow) $(TESTS_workflow),$(patsubst %/,%,$(wildcard tests/[a-z]*/)))
+TEST = envs/run $(if $(filter tensorflow,$*),tensorflow,main) pytest -o cache_dir=build/pytest-$* $(TESTS_$*) $(PYTEST)
+
+# Two parts at a time, the workflow's after the shorter one, so that two cores are never idle. The first
+# is seen while it runs, the others at the end, whatever comes of each.
+test: envs ## all tests, each part in its environment
 	@[ "$$(id -u)" != 0 ] || .ci/system-packages
-	@rm -rf build/test-*.passed build/pytest-*
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 test-main test-tensorflow || true
-	@cat build/test-tensorflow.log; $(MAKE) --no-print-directory test-again
+	@rm -rf build/test-* build/pytest-*; mkdir -p build
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 $(TESTS) || true
+	@cat build/test-tensorflow.log build/test-workflow.log
+	@$(MAKE) --no-print-directory --keep-going $(TESTS:test-%=again-%)
 
-test-main:
-	@mkdir -p build; $(MAIN) pytest -o cache_dir=build/pytest-main $(PYTEST) && touch build/test-main.passed
-
-# With a folder of its own for temporary files, where locks of devices lie too: the halves do not wait
+# With a folder of its own for temporary files, where locks of devices lie too: the parts do not wait
 # for each other. It stays where a test failed.
-test-tensorflow:
-	@mkdir -p build; folder=$$(mktemp -d); TMPDIR=$$folder $(TENSORFLOW) pytest -o cache_dir=build/pytest-tensorflow \
-	  tests/tensorflow tests/runs $(PYTEST) >build/test-tensorflow.log 2>&1 && rm -rf "$$folder" && touch build/test-tensorflow.passed
+test-main test-tensorflow test-workflow: test-%:
+	@folder=$$(mktemp -d); TMPDIR=$$folder $(TEST) 2>&1 | tee build/test-$*.log $(if $(filter main,$*),,>/dev/null) \
+	  && rm -rf "$$folder" && touch build/test-$*.passed
 
-# A test whose time ran out beside the other half is a failure only if it fails with nothing beside it;
+# A test whose time ran out beside another part is a failure only if it fails with nothing beside it;
 # both are shown, so that whoever reads it sees which tests a busy machine upsets.
-test-again:
-	@status=0; for half in main tensorflow; do [ -e build/test-$$half.passed ] || { \
-	  echo "== what failed in $$half, again with nothing beside it"; \
-	  envs/run $$half pytest -o cache_dir=build/pytest-$$half --last-failed --last-failed-no-failures none \
-	    $$([ $$half = main ] || echo tests/tensorflow tests/runs) $(PYTEST) || status=1; }; done; exit $$status
+$(TESTS:test-%=again-%): again-%:
+	@[ -e build/test-$*.passed ] || { echo "== what failed in $*, again with nothing beside it"; \
+	  $(TEST) --last-failed --last-failed-no-failures none; }
 
 test-quick: ## the tests that take seconds
 	@$(MAKE) --no-print-directory test PYTEST='-m "not slow" $(PYTEST)'

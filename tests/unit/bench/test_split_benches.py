@@ -107,20 +107,29 @@ def test_places_that_come_near_to_the_best_run_longer_and_so_does_the_whole_syst
         assert dict(key.options) == options
 
 
-def test_the_fastest_run_of_the_whole_system_is_compared_with_that_of_the_best_place():
+def test_the_whole_system_is_compared_with_the_best_place_of_the_same_round():
     def ran(seconds: float, cut: int = 0) -> SimpleNamespace:
         return SimpleNamespace(overall_s=seconds, steps=pd.DataFrame({"cut": [1, cut]}))
 
     # The machine is twice as slow in the second round: no place lost or won anything by that.
     rounds = [
         {"cut 0": ran(1.0), "cut 1": ran(1.2), cuts.OURS: ran(1.04, 1)},
-        {"cut 0": ran(2.0), "cut 1": ran(2.4), cuts.OURS: ran(2.06, 0)},
+        {"cut 0": ran(2.0), "cut 1": ran(2.4), cuts.OURS: ran(2.06, 1)},
         {"cut 0": ran(1.1), "cut 1": ran(1.1), cuts.OURS: ran(1.1, 0)},
     ]
     found = cuts.compare(rounds)
     assert found["best"] == "cut 0"
-    assert found["step_s"] == {"cut 0": 1.0, "cut 1": 1.1, cuts.OURS: 1.04}
-    assert found["slowest_step_s"] == {"cut 0": 2.0, "cut 1": 2.4, cuts.OURS: 2.06}
-    assert found["lost"] == 0.04
-    assert found["lost_by_choice"] == 0.1  # of cut 1, where the first run ended
-    assert found["chosen_cuts"] == [1, 0, 0]
+    assert found["step_s"]["cut 0"] == [1.1, 1.0, 2.0]
+    assert found["step_s"][cuts.OURS] == [1.1, 1.04, 2.06]
+    assert found["lost"] == 0.03
+    assert found["lost_quartiles"] == [0.015, 0.035]
+    assert found["lost_by_choice"] == 0.2  # of cut 1, where two of three runs ended
+    assert found["chosen_cuts"] == [1, 1, 0]
+
+
+def test_a_choice_that_was_not_run_longer_loses_what_the_whole_system_lost():
+    def ran(seconds: float, cut: int = 0) -> SimpleNamespace:
+        return SimpleNamespace(overall_s=seconds, steps=pd.DataFrame({"cut": [cut]}))
+
+    found = cuts.compare([{"cut 0": ran(1.0), cuts.OURS: ran(1.5, 3)}])
+    assert found["lost"] == found["lost_by_choice"] == 0.5
