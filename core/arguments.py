@@ -1,10 +1,15 @@
 """How arguments are shown: one look for `--help` and for docs/commands.md."""
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from core import PROJECT
+from core.errors import ConfigError
+
+PORTS = 65535
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -26,6 +31,36 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": Help, **options})
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number of `least` or more."""
+
+    def number(word: str) -> int:
+        if not word.isdecimal() or int(word) < least:
+            raise argparse.ArgumentTypeError(f"{word!r}: must be {least} or more")
+        return int(word)
+
+    return number
+
+
+def seconds(word: str) -> float:
+    """The type of an argument that is a time: a finite number above 0."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{word!r}: must be a number of seconds above 0")
+    return number
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Of HOST:PORT. Raises ConfigError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > PORTS:
+        raise ConfigError(f"{text!r} is not HOST:PORT")
+    return host, int(port)
 
 
 def examples(parser: argparse.ArgumentParser, *commands: str) -> None:

@@ -5,14 +5,16 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 from tqdm import tqdm
 
 from core import __version__
-from core.arguments import Parser, examples
+from core.arguments import Parser, at_least, examples
 from core.errors import CoreError, MissingPackageError, exit_codes
+from core.files import writing
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -22,7 +24,8 @@ log = logging.getLogger("core")
 def main(words: list[str] | None = None) -> int:
     """Run a verb and return its exit code."""
     args = _parser().parse_args(words)
-    _set_up_logging(args.log)
+    log.setLevel(logging.INFO)
+    log.addHandler(ProgressAwareHandler())
     code = 0
     try:
         code = _run_verb(args)
@@ -35,6 +38,8 @@ def main(words: list[str] | None = None) -> int:
 
 def _run_verb(args: argparse.Namespace) -> int:
     try:
+        if args.log is not None:
+            _log_into(args.log)
         args.command(args)
     except CoreError as error:
         log.error("error: %s", error)
@@ -132,7 +137,9 @@ def _profile(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("spec", type=Path, help="run spec that names model, data and device")
     parser.add_argument("--out", type=Path, required=True, help="profile to write (JSON)")
-    parser.add_argument("--repeats", type=int, default=15, help="measured steps per timing")
+    parser.add_argument(
+        "--repeats", type=at_least(3), default=15, help="measured steps per timing, 3 or more"
+    )
     examples(
         parser,
         "envs/run tensorflow python -m core profile RUN_FOLDER/spec.yaml --out profile.json",
@@ -351,23 +358,21 @@ def _pages(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=command)
 
 
-def _set_up_logging(file: Path | None) -> None:
-    """Messages go to stderr, above any progress bar, and with times into the log file."""
-    handler: logging.Handler = ProgressAwareHandler()
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    if file is not None:
+def _log_into(file: Path) -> None:
+    """Messages go into a file too, with times. Raises StorageError."""
+    with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(file, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(handler)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
 
 
 class ProgressAwareHandler(logging.Handler):
     """Writes to stderr without tearing a tqdm bar that stands there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError):  # nobody reads it any more, which is no reason to end a run
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 def _exit_code_table() -> str:

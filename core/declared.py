@@ -25,6 +25,10 @@ class Key(Protocol):
     def options(self) -> tuple[tuple[str, Any], ...]:
         """What is not as the configuration has it."""
 
+    @property
+    def sends(self) -> bool:
+        """Whether anything goes over a network, so that its context matters."""
+
     def folder(self, config: Config) -> str:
         """Of its results."""
 

@@ -18,9 +18,10 @@ TRAINING_SECONDS = ("data_s", "forward_s", "backward_update_s", "compile_s", "se
 
 
 def seconds(rows: Sequence[Mapping[str, Any]]) -> float:
-    """All that the rows of epochs.csv say of time: training, testing, snapshots."""
+    """All that the rows of epochs.csv say of time, read back or not: training, testing,
+    snapshots. Raises ValueError."""
     spent = (
-        float(value)
+        float(value or 0)
         for row in rows
         for name, value in row.items()
         if name.endswith("_s") and name != "moving_s"  # which is a part of training_s

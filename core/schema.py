@@ -55,7 +55,8 @@ def check(content: Any, name: str, files: Sequence[Path], at: Sequence[str] = ()
     """
     errors = sorted(_validator(name).iter_errors(content), key=lambda e: list(map(str, e.path)))
     if errors:
-        raise ConfigError("\n".join(line for e in errors for line in _explain(e, files, at)))
+        lines = (line for e in errors for line in _explain(e, files, at))
+        raise ConfigError("\n".join(dict.fromkeys(lines)))  # one error for each missing key
 
 
 def read_yaml(path: Path) -> Any:

@@ -29,11 +29,11 @@ shell.prefix(f"ENVS_RUN={ENVS}/run ENVS_ON={ENVS}/on; ")
 
 DEVICES_FOLDER = Path(workflow.basedir) / "config" / "devices"
 CONTEXTS_FOLDER = Path(workflow.basedir) / "config" / "contexts"
-PAPER = Path(workflow.basedir) / "config" / "paper.yaml"
+PUBLISHED = [Path(workflow.basedir) / "config" / name for name in ("config.yaml", "paper.yaml")]
 
 try:
     settings.check(config, [Path(f) for f in workflow.configfiles], DEVICES_FOLDER)
-    settings.check_published(config, schema.read_yaml(PAPER))
+    settings.check_published(config, settings.over(*map(schema.read_yaml, PUBLISHED)))
     DEVICES = settings.read_devices(DEVICES_FOLDER)
     FIGURES = settings.figures(config)
     GROUPS = settings.targets(config)

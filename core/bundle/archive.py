@@ -23,6 +23,7 @@ from core.files import CHUNK, digest, replacing
 
 CHECKSUMS = "checksums.sha256"  # as `sha256sum --check` reads them
 LARGEST = 64 << 20  # bytes of what is read as a whole
+LATEST = 1 << 33  # seconds since 1970, as which file systems keep times
 
 AGAIN = "get the bundle again from where it was made"
 
@@ -153,18 +154,24 @@ def _look(seen: Seen, entry: tarfile.TarInfo, file: IO[bytes], path: Path) -> No
 def _entries(path: Path) -> Iterator[Iterator[Entry]]:
     """Regular files of an archive, one after another. What goes wrong in reading is a DataError."""
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            yield (_file(archive, entry, path) for entry in archive)
+        opened = tarfile.open(path, "r:gz")  # noqa: SIM115  # what writing raises is not its own
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; name a bundle, or the folder of one") from None
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise DataError(f"{path} cannot be read as a bundle ({error}); {AGAIN}") from None
+    try:
+        with opened as archive:
+            yield (_file(archive, entry, path) for entry in archive)
     except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise DataError(f"{path} cannot be read as a bundle ({error}); {AGAIN}") from None
 
 
 def _file(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> Entry:
     content = archive.extractfile(entry) if entry.isfile() else None
-    if content is None or not _safe(entry.name):
-        raise DataError(f"{path} holds {entry.name}, which is no file below it; {AGAIN}")
+    if content is None or not _safe(entry.name) or not 0 <= entry.mtime < LATEST:
+        raise DataError(
+            f"{path} holds {entry.name}, which is no file below it with a time; {AGAIN}"
+        )
     return entry, content
 
 
@@ -183,6 +190,8 @@ def _unpacked(path: Path) -> Seen:
 def unpack(path: Path, folder: Path) -> None:
     """Check a packed bundle and put its files into a new or an empty folder, with their times.
     Raises DataError."""
+    if path.is_dir():
+        raise DataError(f"{path} is unpacked already: draw from it, or name a packed bundle")
     verify(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is not empty: name a new folder to unpack into")

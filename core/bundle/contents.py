@@ -17,7 +17,10 @@ from core.spec import RunSpec
 # Of `results`: what can be fetched again is left where it is, with a copy of what it was.
 FETCHED = ("data", "weights", "downloads")
 FOLDERS = ("results", "figures", "logs")
-SHIPPED = ("envs/*.txt", "envs/*.yaml", "config/claims.yaml", "CITATION.cff", "LICENSE")
+SHIPPED = (
+    *("envs/*.txt", "envs/*.yaml", "CITATION.cff", "LICENSE"),
+    *("config/claims.yaml", "config/devices/*.yaml", "config/contexts/*.yaml"),
+)
 MANIFESTS = "provenance"
 CONFIGURATION = "configuration.yaml"
 
@@ -94,7 +97,7 @@ def check_result(content: bytes, name: str) -> Mapping[str, Any]:
     """A result of a run. Raises DataError for one whose spec is not the one that ran."""
     try:
         result: dict[str, Any] = json.loads(content)
-        said, is_now = result["provenance"]["digest"], RunSpec(result["spec"]).digest
+        said, is_now = str(result["provenance"]["digest"]), RunSpec(result["spec"]).digest
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{name} is not the result of a run; run it again") from None
     if said != is_now:

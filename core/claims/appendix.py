@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from core.claims.book import Claim
 from core.declared import Config
-from core.planning.estimate import estimate
+from core.planning.estimate import estimate, spent
 from core.planning.jobs import Planned, looked_at, planned
 from core.planning.plan import BOARD_MINUTES, COMMAND_MINUTES
 from core.training.progress import minutes
@@ -12,7 +12,7 @@ from core.training.progress import minutes
 WORDS = {"higher": "at least", "lower": "at most", "equal": "between"}
 
 
-def appendix(config: Config, claims: Sequence[Claim], options: Sequence[str] = ()) -> str:
+def appendix(config: Config, claims: Sequence[Claim], options: str = "") -> str:
     """In Markdown. options: what a reader adds to each command to run in this setting."""
     experiments = list(dict.fromkeys(claim.targets for claim in claims))
     number = {targets: f"E{i}" for i, targets in enumerate(experiments, start=1)}
@@ -49,17 +49,15 @@ def expected(claim: Claim) -> str:
     return f"{of} {WORDS[claim.direction]} {bound:.3g} (published {value:g})".strip()
 
 
-def _experiment(
-    config: Config, number: str, claims: Mapping[str, Claim], options: Sequence[str]
-) -> str:
+def _experiment(config: Config, number: str, claims: Mapping[str, Claim], options: str) -> str:
     """claims: those that it shows, by their numbers. All have the same targets."""
     claim = next(iter(claims.values()))
     runs, title = _runs(config, claim)
-    estimates = [estimate(run).hours for run in runs]
+    estimates = [_whole(run) for run in runs]
     hours = sum(each for each in estimates if each is not None)
     unknown = sum(each is None for each in estimates)
     boards = {device for run in runs for device in run.devices} - {"local"}
-    command = " ".join(["snakemake", *claim.targets, "--cores 1", *options])
+    command = " ".join(["snakemake", *claim.targets, "--cores 1", options]).rstrip()
     known = f"{minutes(3600 * hours)} on {', '.join(sorted(boards)) or 'this machine'}"
     if unknown == len(runs):
         known = "hours that nobody knows before the device is profiled"
@@ -70,6 +68,12 @@ def _experiment(
         f"### {number}: {title}\n\n    {command}\n\n{human} human-minutes, then {known}. "
         f"Shows {', '.join(claims)}.\n"
     )
+
+
+def _whole(run: Planned) -> float | None:
+    """Hours of a run from its beginning, whatever of it is done here."""
+    left = estimate(run).hours
+    return None if left is None else spent(run) / 3600 + left
 
 
 def _runs(config: Config, claim: Claim) -> tuple[list[Planned], str]:

@@ -1,7 +1,7 @@
 """The claims as data: reading config/claims.yaml, and which runs each is about."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from core import schema
 from core.claims.verdict import Direction
 from core.declared import Config, Key, with_seed
 from core.errors import ConfigError
+from core.figures import measured
 from core.figures.results import Run
 from core.planning.configuration import BOOK, DEVICES
 from core.spec import KINDS
@@ -20,12 +21,18 @@ from core.split.config import NO_CONTEXT, SplitKey
 @dataclass(frozen=True)
 class Metric:
     """of: a finished run and the claim, to a number. kinds: of runs that have it. time: it depends
-    on the device."""
+    on the device. known: how it was, where not as the run's times. best: of several runs."""
 
     title: str
     of: Callable[[Any, Mapping[str, Any]], float]
     kinds: Collection[str] = tuple(KINDS)
     time: bool = False
+    known: Callable[[Any], str] | None = None
+    best: Callable[[Iterable[float]], float] = min
+
+    def timings(self, run: Any) -> set[str]:
+        """`measured`, `emulated`, `simulated`: all that went into the number of a run."""
+        return {run.timing} | ({self.known(run)} if self.known else set())
 
 
 def _hours_to(run: Run, claim: Mapping[str, Any]) -> float:
@@ -34,28 +41,24 @@ def _hours_to(run: Run, claim: Mapping[str, Any]) -> float:
     return math.inf if math.isnan(hours) else hours
 
 
-def _cost(section: str, key: str, unit: float) -> Callable[[Any, Mapping[str, Any]], float]:
-    """A number that was recorded beside the run; not a number where nothing was."""
-
-    def of(run: Any, _: Mapping[str, Any]) -> float:
-        value = (run.result.get("measure") or {}).get(section, {}).get(key)
-        return math.nan if value is None else float(value) / unit
-
-    return of
-
-
 _TRAINED = ("elastic", "split")  # to an accuracy
 
 METRICS = {
-    "best_accuracy": Metric("best test accuracy (%)", lambda run, _: run.best_accuracy, _TRAINED),
-    "best_auc": Metric("best test AUC", lambda run, _: max(run.auc), ("federated",)),
+    "best_accuracy": Metric(
+        "best test accuracy (%)", lambda run, _: run.best_accuracy, _TRAINED, best=max
+    ),
+    "best_auc": Metric("best test AUC", lambda run, _: max(run.auc), ("federated",), best=max),
     "hours": Metric(
         "hours without testing", lambda run, _: run.hours(testing=False)[-1], time=True
     ),
     "hours_to": Metric("hours to an accuracy", _hours_to, ("elastic",), time=True),
     "teraflops": Metric("teraflops", lambda run, _: run.teraflops.sum(), ("elastic",)),
-    "memory_gib": Metric("peak memory (GiB)", _cost("memory", "peak_mib", 1024), _TRAINED, True),
-    "joules": Metric("energy (J)", _cost("energy", "joules", 1), _TRAINED, True),
+    "memory_gib": Metric(
+        "peak memory (GiB)", lambda run, _: measured.memory(run).value, _TRAINED, True
+    ),
+    "joules": Metric(
+        "energy (J)", lambda run, _: measured.energy(run).value, _TRAINED, True, measured.word
+    ),
     "step_s": Metric("seconds per step", lambda run, _: run.steady().median, ("split",), True),
 }
 
@@ -134,6 +137,8 @@ def _claim(config: Config, name: str, entry: Mapping[str, Any], where: str) -> C
             raise ConfigError(
                 f"{where}.metric = {entry['metric']!r}: no run of kind {kind} has that"
             )
+    if METRICS[entry["metric"]].time and "over" not in entry and "device" not in entry:
+        raise ConfigError(f"{where}: {entry['metric']} depends on the device; say which, or over")
     if "figure" in entry:
         targets = [f"figures/{entry['figure']}.pdf"]
     else:
@@ -178,8 +183,8 @@ def _is(asked: Asked, wanted: Mapping[str, Any]) -> bool:
         own = getattr(key, name) if hasattr(key, name) else options.get(name)
         if name in ("model", "dataset"):
             value = config["stand_ins"].get(value, value)
-        if name == "context" and own == NO_CONTEXT:
-            continue  # nothing is sent, so that it is the same in all
+        if name == "context" and own == NO_CONTEXT and not key.sends:
+            continue  # it is the same in all
         if own not in _listed(value):
             return False
     return True

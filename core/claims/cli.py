@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 from pathlib import Path
 
 from core.files import write_text
@@ -33,9 +34,9 @@ def main(args: argparse.Namespace) -> None:
     config = configuration.read(args.configfile, args.config)
     claims = read_book(config, args.book)
     if args.appendix:
-        files = ["--configfile " + " ".join(map(str, args.configfile))] if args.configfile else []
-        words = ["--config " + " ".join(args.config)] if args.config else []
-        write_text(args.appendix, appendix(config, claims, [*files, *words]))
+        files = ["--configfile", *map(str, args.configfile)] if args.configfile else []
+        words = ["--config", *args.config] if args.config else []
+        write_text(args.appendix, appendix(config, claims, shlex.join([*files, *words])))
         return
     found = rows(claims)
     if args.out is None:

@@ -81,7 +81,7 @@ def _row(claim: Claim, read: Read) -> Row:
         "lowest": min(known, default=None),
         "highest": max(known, default=None),
         "seeds": len(values),
-        "timing": ", ".join(sorted({run.timing for run in runs})) if values else "",
+        "timing": ", ".join(sorted(_timings(claim, runs))) if values else "",
         "verdict": judge(values, entry["published"], claim.direction, entry["tolerance"], not why),
         "why": why or ("" if known == values else NEVER),
         "note": entry.get("note", ""),
@@ -114,12 +114,11 @@ def _values(
     other: Mapping[int, list[Finished]] | None,
 ) -> list[float]:
     """One number for each seed: of the best run, over that of the best other one."""
-    pick = min if claim.metric.time else max
 
     def number(runs: list[Finished]) -> float:
         numbers = [float(claim.metric.of(run, claim.entry)) for run in runs]
         known = [value for value in numbers if not math.isnan(value)]
-        return pick(known) if known else math.nan
+        return claim.metric.best(known) if known else math.nan
 
     if other is None:
         found = [number(runs) for _, runs in sorted(one.items())]
@@ -132,10 +131,14 @@ def _values(
 
 def _quotient(one: float, other: float, lost: float) -> float:
     """Nothing over a number that never came: the time to an accuracy that was never reached. lost:
-    where neither came, as that shows nothing."""
+    where neither came, as that shows nothing. NaN over 0, as of a meter that saw nothing."""
     if math.isinf(other):
         return lost if math.isinf(one) else 0.0
-    return one / other
+    return one / other if other else math.nan
+
+
+def _timings(claim: Claim, runs: Sequence[Finished]) -> set[str]:
+    return {word for run in runs for word in claim.metric.timings(run) if word}
 
 
 def _incomparable(claim: Claim, runs: Sequence[Finished]) -> str:
@@ -148,9 +151,9 @@ def _incomparable(claim: Claim, runs: Sequence[Finished]) -> str:
         now = asked[run.folder].spec(int(run.spec["seed"]))
         if RunSpec(dict(run.spec)).digest != RunSpec(now).digest:
             return "trained with other settings than the configuration has now"
-    timings = {run.timing for run in runs} - {"measured"}
+    timings = _timings(claim, runs) - {"measured"}
     if claim.metric.time and timings:
-        return f"times are {'/'.join(sorted(timings))}"
+        return f"{'energy is' if claim.metric.known else 'times are'} {'/'.join(sorted(timings))}"
     device = claim.entry.get("device")
     devices = {each.key.device for each in asked.values()}
     if claim.metric.time and claim.over is None and device and devices != {device}:

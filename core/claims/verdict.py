@@ -1,7 +1,8 @@
 """The verdict on one claim, from its numbers alone."""
 
 from collections.abc import Sequence
-from statistics import mean
+from math import isfinite
+from statistics import mean, median
 from typing import Literal
 
 Direction = Literal["higher", "lower", "equal"]
@@ -25,13 +26,16 @@ def judge(
 ) -> Verdict:
     """values: one for each seed; none where nothing was run. comparable: same setting as published.
 
-    `within noise`: the mean misses what at least one of several seeds reaches.
+    `within noise`: the mean misses what at least one of several seeds reaches. Where a seed never
+    came to a number at all, which is infinite, it would decide alone: then the median stands for
+    the mean.
     """
     if not values:
         return "not run"
     if not comparable:
         return "not comparable"
-    if reaches(mean(values), published, direction, tolerance):
+    centre = mean(values) if all(map(isfinite, values)) else median(values)
+    if reaches(centre, published, direction, tolerance):
         return "reproduced"
     if len(values) > 1 and any(reaches(v, published, direction, tolerance) for v in values):
         return "within noise"

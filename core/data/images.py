@@ -77,11 +77,6 @@ def open_split(folder: Path, part: Literal["train", "test"]) -> Split:
     return split
 
 
-def verify(folder: Path) -> None:
-    """Read every array and compare its checksum with the manifest. Raises DataError."""
-    manifest.verify(folder, "images")
-
-
 def _difference(split: Split, expected: dict[str, Any], size: int) -> str | None:
     """The first thing that is not as the manifest says."""
     number, images = expected["number"], split.images

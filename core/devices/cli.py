@@ -5,6 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
+from core.arguments import seconds
 from core.devices.hosts import DEFAULT, host, read_hosts
 from core.errors import ConfigError, CoreError
 
@@ -99,7 +100,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="board; of a split run, that of the edge, or `local`")
     parser.add_argument("--environment", default="main", help="environment of the command there")
     parser.add_argument(
-        "--patience", type=float, default=600.0, help="seconds that a silent board is waited for"
+        "--patience", type=seconds, default=600.0, help="seconds that a silent board is waited for"
     )
     parser.add_argument(
         "--here", metavar="ADDRESS", help="of this host, at which an edge there finds a cloud here"

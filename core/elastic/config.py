@@ -54,6 +54,10 @@ class RunKey:
     options: tuple[tuple[str, float], ...] = ()
 
     @property
+    def sends(self) -> bool:
+        return False
+
+    @property
     def task(self) -> str:
         return f"{self.model}-{self.dataset}"
 

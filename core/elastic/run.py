@@ -11,6 +11,7 @@ import numpy as np
 from core import machine, results
 from core.data.images import Split, open_split
 from core.data.manifest import entry_of
+from core.data.weights import open_weights
 from core.elastic.backend import Backend
 from core.elastic.measuring import closed_timing
 from core.elastic.schemes import SCHEMES
@@ -168,6 +169,8 @@ def make_backend(spec: RunSpec, train: Split) -> Backend:
             f"data.classes = {spec['data']['classes']}: {spec['data']['name']} in "
             f"{spec['data']['folder']} has {len(train.classes)} classes; write that number"
         )
+    if spec["model"]["weights"]:
+        open_weights(Path(spec["model"]["weights"]))  # raises DataError where a byte has changed
     make: type[Backend] = FRAMEWORKS[spec["framework"]].load()
     return make(
         spec["model"],

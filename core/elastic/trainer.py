@@ -143,8 +143,8 @@ class Trainer:
                 images, labels = _gather(self._train, chosen)
             self._step(images, labels)
             progress.batch += 1
-            bar.step()
             self._save_if_due()
+            bar.step()  # afterwards: where nobody reads them any more, lines may not be written
 
     def _step(self, images: Images, labels: Labels) -> None:
         """One step. The first one after a selection holds the compilation."""
@@ -169,7 +169,8 @@ class Trainer:
 
     def _end_epoch(self, bar: ProgressBar) -> None:
         progress = self.progress
-        self._save_if_due()  # testing can take long on a board
+        # Testing can take long on a board: whoever stops or dies in it begins it again from here.
+        self._save()
         with self._timed("testing"):
             loss, correct = self._evaluate()
         if not math.isfinite(loss):
@@ -224,7 +225,7 @@ class Trainer:
             indices = np.arange(start, min(start + size, len(self._test.labels)))
             loss, correct = self._backend.evaluate(*_gather(self._test, indices))
             total, right = total + loss, right + correct
-            self._save_if_stopped()
+            self._leave_if_stopped()
         return total, right
 
     # Selection.
@@ -309,6 +310,11 @@ class Trainer:
             chosen = probe_batch(self._spec["seed"], epoch, len(self._train.labels), size, number)
             batch = _gather(self._train, chosen)
             found += self._backend.probe(*batch, epoch * self._steps, self._kind.importance)
+        if not np.isfinite(found).all():
+            raise TrainingError(
+                f"the importance of tensors is no finite number before epoch {epoch + 1}; "
+                "lower training.optimiser.learning_rate"
+            )
         return np.asarray(found / self._scheme["probe_batches"])
 
     # The penalty and the network that it makes smaller.
@@ -403,13 +409,13 @@ class Trainer:
         self._backend.evaluate(*_gather(self._test, np.arange(size)))
 
     def _save_if_due(self) -> None:
-        self._save_if_stopped()
-        if time.monotonic() - self._saved_at > 60 * self._training["snapshot_minutes"]:
+        passed = time.monotonic() - self._saved_at
+        if self._stop.signal is not None or passed > 60 * self._training["snapshot_minutes"]:
             self._save()
+        self._leave_if_stopped()
 
-    def _save_if_stopped(self) -> None:
+    def _leave_if_stopped(self) -> None:
         if self._stop.signal is not None:
-            self._save()
             log.warning("stopped; the same command goes on from here")
             raise SystemExit(128 + self._stop.signal)
 

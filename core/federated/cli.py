@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from core.arguments import examples
+from core.arguments import at_least, examples, host_and_port, seconds
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def _server(parser: argparse.ArgumentParser) -> None:
         from core.federated.run import run_server
         from core.spec import RunSpec
 
+        host_and_port(args.listen)
         spec = RunSpec.load(args.spec, "federated")
         run_server(spec, args.out, args.data, args.listen, args.certificates, args.patience)
 
@@ -68,6 +69,7 @@ def _party(parser: argparse.ArgumentParser) -> None:
         from core.federated.run import run_party
         from core.spec import RunSpec
 
+        host_and_port(args.server)
         spec = RunSpec.load(args.spec, "federated")
         run_party(
             spec, args.name, args.data, args.snapshots, args.server, args.certificates,
@@ -87,7 +89,7 @@ def _every_side(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--patience",
-        type=float,
+        type=seconds,
         default=600.0,
         metavar="SECONDS",
         help="how long another side may stay away before this one ends",
@@ -127,7 +129,7 @@ def _certificates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", type=Path, help="run spec (YAML), which names the parties")
     parser.add_argument("folder", type=Path, help="where to write them")
     parser.add_argument("--host", action="append", default=[], help="name or address of the server")
-    parser.add_argument("--days", type=int, default=30, help="days for which they hold")
+    parser.add_argument("--days", type=at_least(1), default=30, help="days for which they hold")
     examples(
         parser,
         "envs/run main python -m core federated certificates spec.yaml certificates "

@@ -41,6 +41,10 @@ class FederatedKey:
     options: tuple[tuple[str, int], ...] = ()
 
     @property
+    def sends(self) -> bool:
+        return not SCHEMES[self.scheme].alone
+
+    @property
     def name(self) -> str:
         options = (f"-{name}{value}" for name, value in self.options)
         return f"{self.scheme}{''.join(options)}-seed{self.seed}"

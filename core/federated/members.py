@@ -28,10 +28,11 @@ from core.split.messages import (
     FINISHED,
     GRADIENT,
     READY,
-    REFUSED,
+    REASON,
     SAVE,
     SAVED,
     SCORES,
+    refusal,
     tensor_of,
     with_tensor,
 )
@@ -45,7 +46,6 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 Samples = NDArray[np.int64]
 
-REASON = 500  # characters of a refusal
 LOOK_S = 0.5  # seconds between looks at whether somebody is still to be waited for
 GOODBYE_S = 2.0  # seconds for the end of a session that goes on in another one
 
@@ -212,7 +212,7 @@ class Parties:
         self._ending = True
         for name, channel in self._channels.items():
             if channel.failure is None:
-                channel.send(self._refusal(error))
+                channel.send(refusal(0, error))
                 log.info("party %s was told", name)
         self.part()
 
@@ -220,13 +220,9 @@ class Parties:
         """Tell a party what it did. Raises SessionLost."""
         log.warning("party %s is refused: %s", name, error)
         channel = self._channels[name]
-        channel.send(self._refusal(error))
+        channel.send(refusal(0, error))
         channel.close(timeout=GOODBYE_S)
         raise SessionLost(f"party {name} was refused: {error}"[:REASON])
-
-    def _refusal(self, error: Exception) -> Frame:
-        code = error.exit_code if isinstance(error, CoreError) else PeerError.exit_code
-        return Frame(REFUSED, 0, {}, {"reason": f"{error}"[:REASON], "exit_code": code})
 
     # Training.
 
@@ -329,7 +325,13 @@ class Parties:
                 if frame.kind == SAVED:
                     self._unsaved.discard(name)
                 else:
-                    self._early[name].append(frame)
+                    self._keep(name, frame)
+
+    def _keep(self, name: str, frame: Frame) -> None:
+        """For its turn. A party is at most K steps ahead: more would fill the memory."""
+        self._early[name].append(frame)
+        if len(self._early[name]) > self._spec["scheme"]["staleness"] + 2:
+            self._refuse(name, ValueError("it sent more than it was asked for"))
 
     def state(self) -> State:
         """Of the codecs at this end."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import machine
-from core.errors import CoreError, PeerError
+from core.errors import PeerError
 from core.federated.network import make_party
 from core.federated.schedule import Schedule
 from core.federated.silos import Silo
@@ -35,6 +35,7 @@ from core.split.messages import (
     SAVE,
     SAVED,
     SCORES,
+    refused,
     tensor_of,
     with_tensor,
 )
@@ -239,10 +240,7 @@ class Party:
     def _heed(self, frame: Frame) -> None:
         """Raises the server's error if it is one, with the exit code that it has there."""
         if frame.kind == REFUSED:
-            code = frame.facts.get("exit_code")
-            kinds = [kind for kind in CoreError.__subclasses__() if kind.exit_code == code]
-            reason = str(frame.facts.get("reason"))
-            raise (kinds or [PeerError])[0](f"the server refused party {self._name}: {reason}")
+            raise refused(frame, f"the server refused party {self._name}")
 
     # Snapshots. The server asks between the gradients of two steps. What was sent after that is
     # kept as it was sent, with the weights of then, and is sent again.

@@ -25,6 +25,19 @@ def energy(run: Finished, side: str = "edge") -> Cost:
     return _cost(run, section, "joules")
 
 
+def word(run: Finished, side: str = "edge") -> str:
+    """How the energy of a run became known: `measured`, `emulated` or `simulated`; empty where it
+    is not. Raises DataError."""
+    section = _part(run, side, "energy")
+    if section.get("joules") is None:
+        return ""
+    found = section.get("kind")
+    if found not in TIMINGS:
+        path = run.folder / "result.json"
+        raise DataError(f"{path}: measure.energy.kind is {found!r}, allowed: {', '.join(TIMINGS)}")
+    return str(found)
+
+
 def metered(run: Finished) -> str:
     """What the meter of a run measured: `device`, `edge` or `both sides`; empty where nobody
     knows."""
@@ -57,16 +70,9 @@ def meters(named: Sequence[tuple[str, Finished]], side: str = "edge") -> list[st
     where there are several."""
     found: dict[str, list[str]] = {}
     for name, run in named:
-        section = _part(run, side, "energy")
-        if section.get("joules") is None:
-            continue
-        word = section.get("kind")
-        if word not in TIMINGS:
-            path = run.folder / "result.json"
-            raise DataError(
-                f"{path}: measure.energy.kind is {word!r}, allowed: {', '.join(TIMINGS)}"
-            )
-        found.setdefault(f"energy {word}: {section.get('meter')}", []).append(name)
+        if known := word(run, side):
+            meter = _part(run, side, "energy").get("meter")
+            found.setdefault(f"energy {known}: {meter}", []).append(name)
     if len(found) == 1:
         return list(found)
     return [f"{how} ({', '.join(dict.fromkeys(names))})" for how, names in found.items()]

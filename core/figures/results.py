@@ -185,6 +185,8 @@ def read_result(path: Path, keys: Sequence[str], timing: str) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: finish this run first") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}); {AGAIN}") from None
     for key in keys:
@@ -213,6 +215,8 @@ def read_table(
         table = pd.read_csv(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: finish this run first") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a table ({error}); {AGAIN}") from None
     missing = [column for column in columns if column not in table]

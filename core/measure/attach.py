@@ -35,7 +35,9 @@ def attach(run: Path, file: Path, idle_watts: float | None = None) -> dict[str, 
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no result with a section `measure`: {error!r}") from None
     rows = with_power(load_trace(run / FILE), *load(file))
-    facts = {"kind": timing, "of": "device", "meter": f"CSV {file.name}", "rails": ["CSV"]}
+    # Where both sides were on one machine, an outside meter saw both too.
+    of = (section.get("energy") or {}).get("of", "device")
+    facts = {"kind": timing, "of": of, "meter": f"CSV {file.name}", "rails": ["CSV"]}
     facts["idle_watts"] = idle_watts
     least = settings_of(spec.get("measure"))["least_coverage"]
     section["energy"] = energy(rows, section["run_seconds"], facts, least)

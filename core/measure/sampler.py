@@ -174,14 +174,14 @@ class Sampler:
     def _guarded_rewind(self, step: int) -> Row | None:
         try:
             return self._trace.rewind(step)
-        except CoreError as error:
+        except (CoreError, OSError) as error:
             self._warn(str(error))
             return None
 
     def _append(self, row: Row) -> None:
         try:
             self._trace.append(row)
-        except CoreError as error:
+        except (CoreError, OSError) as error:
             self._warn(f"the trace of the run is not written: {error}")
 
     def _warn(self, text: str) -> None:

@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 from zipfile import BadZipFile
 
 import tensorflow as tf
 from safetensors import SafetensorError
 
+from core.elastic.timing import Kind
 from core.errors import ConfigError, DataError, MissingPackageError
 from core.models.efficientnet_lite_keras import efficientnet_lite, load_efficientnet_lite
-
-Kind = Literal["kernel", "bias", "norm", "other"]
 
 
 @dataclass(frozen=True)

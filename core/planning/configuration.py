@@ -44,24 +44,19 @@ def read(files: Sequence[Path], words: Sequence[str]) -> Config:
     for whatever the workflow would refuse."""
     content: Config = {}
     for file in (SHIPPED, *files):
-        _over(content, schema.read_yaml(file) or {})
+        more = schema.read_yaml(file) or {}
+        if not isinstance(more, dict):
+            raise ConfigError(f"{file}: must be sections and settings, KEY: VALUE")
+        content = settings.over(content, more)
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise ConfigError(f"--config {word}: write KEY=VALUE")
         try:
-            _over(content, {key: yaml.safe_load(value)})
+            content = settings.over(content, {key: yaml.safe_load(value)})
         except yaml.YAMLError as error:
             raise ConfigError(f"--config {word}: {error}") from None
     settings.check(content, [SHIPPED, *files], DEVICES)
-    settings.check_published(content, schema.read_yaml(PAPER))
+    published = settings.over(schema.read_yaml(SHIPPED), schema.read_yaml(PAPER))
+    settings.check_published(content, published)
     return content
-
-
-def _over(content: Config, more: Config) -> None:
-    """As Snakemake puts one file over another: sections together, all else replaced."""
-    for key, value in more.items():
-        if isinstance(value, dict) and isinstance(content.get(key), dict):
-            _over(content[key], value)
-        else:
-            content[key] = value

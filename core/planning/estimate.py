@@ -13,11 +13,11 @@ import numpy as np
 
 from core.elastic.schemes import SCHEMES
 from core.elastic.timing import Timing
-from core.errors import CoreError
+from core.errors import CoreError, DataError
 from core.models.blocks import NETWORKS
 from core.planning import room
 from core.planning.jobs import Planned, Rows
-from core.results import TRAINING_SECONDS
+from core.results import seconds
 from core.spec import RunSpec
 from core.split.contexts import Context
 from core.split.decision import Link, initial, joint_dnn, predict
@@ -26,7 +26,6 @@ from core.split.simulate import SimulatedLink
 
 How = Literal["own epochs", "like runs", "calibrated", "profile", "published", "unknown"]
 PUBLISHED = Path(__file__).with_name("published.csv")
-SPLIT_SECONDS = ("training_s", "snapshot_s")
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,23 @@ class Estimate:
 
 
 def estimate(run: Planned) -> Estimate:
-    """From the run's own finished epochs; else from finished runs of the same task, scheme and
-    device; else from the profile of the device, calibrated where runs of other schemes have
-    finished; else from published hours."""
+    """From the run's own finished epochs; else from finished runs of the same task and device that
+    differ in the seed; else from the profile of the device, calibrated where runs of other schemes
+    have finished; else from published hours. Runs of the same scheme with other settings count
+    before a profile where a budget tells what the settings make of the time, else after it."""
     left = run.epochs - len(run.rows)
     if run.state == "finished" or left <= 0:
         return Estimate(0.0, "own epochs")
     if run.rows:
-        return Estimate(left * mean(map(seconds, run.rows)) / 3600, "own epochs")
-    ways: dict[How, Callable[[], float | None]] = {
-        "like runs": lambda: _like(run),
-        "profile": lambda: _profiled(run),
-        "published": lambda: published(run.device, run.spec),
-    }
-    for how, of_an_epoch in ways.items():
-        found = of_an_epoch()
+        return Estimate(left * _of_an_epoch(run.rows) / 3600, "own epochs")
+    ways: list[tuple[How, Callable[[], float | None]]] = [
+        ("profile", lambda: _profiled(run)),
+        ("published", lambda: published(run.device, run.spec)),
+    ]
+    ways.insert(0 if run.kind == "elastic" else 1, ("like runs", lambda: _like(run, "settings")))
+    ways.insert(0, ("like runs", lambda: _like(run, "seed")))
+    for how, known in ways:
+        found = known()
         if found is not None:
             hours = left * found / 3600
             ratios = _ratios(run) if how == "profile" else []
@@ -64,44 +65,55 @@ def estimate(run: Planned) -> Estimate:
     return Estimate(None, "unknown")
 
 
-def seconds(row: dict[str, Any]) -> float:
-    """Of a finished epoch, testing included."""
-    parts = SPLIT_SECONDS if "training_s" in row else TRAINING_SECONDS
-    return sum(float(row[part] or 0) for part in (*parts, "testing_s"))
+def spent(run: Planned) -> float:
+    """Seconds that its finished epochs took. Raises DataError."""
+    return whole_seconds(run.folder) if run.state == "finished" else seconds(run.rows)
 
 
 def whole_seconds(folder: Path) -> float:
-    """Of a finished run."""
-    return sum(map(seconds, _table(folder)))
+    """Of a finished run. Raises DataError."""
+    path = folder / "epochs.csv"
+    try:
+        return seconds(_table(folder))
+    except (OSError, ValueError, TypeError):
+        raise DataError(f"{path} is missing or damaged; delete it and run it again") from None
+
+
+def _of_an_epoch(rows: Rows) -> float:
+    return seconds(rows) / len(rows)
 
 
 def _table(folder: Path) -> Rows:
+    """Of finished epochs, one at least."""
     with (folder / "epochs.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError(f"{folder}: no epochs")
+    return rows
 
 
-def _like(run: Planned) -> float | None:
-    """Seconds of an epoch of finished runs beside this one that differ in seed, epochs or settings
-    of the scheme alone. A budget is a share of the full time, so that one tells of another."""
+def _like(run: Planned, but: Literal["seed", "settings"]) -> float | None:
+    """Seconds of an epoch of finished runs beside this one that differ in seed and epochs, or in
+    settings of the scheme too. A budget is a share of the full time, so that one tells of
+    another."""
+
+    def task(spec: dict[str, Any]) -> str:
+        return _setting(spec, spec["scheme"] if but == "seed" else spec["scheme"]["name"])
+
     found = []
     for path in run.folder.parent.glob(f"{run.spec['scheme']['name']}-*/result.json"):
         try:
             other = json.loads(path.read_text(encoding="utf-8"))["spec"]
-            if _task(other) == _task(run.spec):
-                rows = _table(path.parent)
-                found.append(_rho(run.spec) / _rho(other) * mean(map(seconds, rows)))
+            if task(other) == task(run.spec):
+                one = _of_an_epoch(_table(path.parent))
+                found.append(_rho(run.spec) / _rho(other) * one)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged, or no run: figures say so
     return mean(found) if found else None
 
 
-def _task(spec: dict[str, Any]) -> str:
-    """Names what decides on the time of an epoch, but for settings of the scheme."""
-    return _setting(spec, spec["scheme"]["name"])
-
-
-def _setting(spec: dict[str, Any], scheme: str = "any") -> str:
-    """The same whatever the scheme."""
+def _setting(spec: dict[str, Any], scheme: Any = "any") -> str:
+    """Names what decides on the time of an epoch, with this scheme in the place of its own."""
     training = {k: v for k, v in spec["training"].items() if k != "epochs"}
     return RunSpec(spec | {"seed": 0, "training": training, "scheme": scheme}).digest
 
@@ -137,9 +149,8 @@ def _ratios(run: Planned) -> list[float]:
             spec = json.loads(path.read_text(encoding="utf-8"))["spec"]
             if _setting(spec) == _setting(run.spec):
                 other = Planned(path.parent, run.device, spec, "finished", [])
-                found.append(
-                    mean(map(seconds, _table(path.parent))) / _elastic(other, _samples(run))
-                )
+                one = _of_an_epoch(_table(path.parent))
+                found.append(one / _elastic(other, _samples(run)))
         except (OSError, ValueError, KeyError, TypeError, CoreError):
             continue  # damaged, or no run: figures say so
     return found

@@ -113,7 +113,7 @@ def _rows_of_snapshot(folder: Path, digest: str) -> Rows:
 def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return {}
 
 

@@ -117,7 +117,7 @@ def recorded() -> dict[str, Any]:
     """Estimates that earlier plans kept, by run."""
     try:
         return dict(json.loads(RECORD.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return {}
 
 
@@ -159,7 +159,7 @@ def _of(result: Path, plan: dict[str, Any]) -> bool:
     """Whether a result is of the spec that was planned."""
     try:
         spec = json.loads(result.read_text(encoding="utf-8"))["spec"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(RunSpec(spec).digest == plan["spec"])
 

@@ -11,6 +11,7 @@ from typing import Any
 from core import config as settings
 from core.claims.table import Row
 from core.declared import Config
+from core.errors import CoreError
 from core.planning.estimate import whole_seconds
 
 
@@ -64,7 +65,7 @@ def runs(results: Path) -> list[RunLine]:
     for path in sorted(results.glob("*/*/**/result.json")):
         try:
             found.append(_line(path))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (CoreError, OSError, ValueError, KeyError, TypeError):
             continue
     return found
 
@@ -72,7 +73,8 @@ def runs(results: Path) -> list[RunLine]:
 def _line(path: Path) -> RunLine:
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     origin, spec = result["provenance"], result["spec"]
-    energy = (result.get("measure") or {}).get("energy") or {}
+    measure = result.get("measure") or {}
+    energy, memory = measure.get("energy") or {}, measure.get("memory") or {}
     return RunLine(
         folder=path.parent.as_posix(),
         scale=str(spec["scale"]),
@@ -84,7 +86,7 @@ def _line(path: Path) -> RunLine:
         digest=str(origin.get("digest", "not known")),
         versions=", ".join(f"{k} {v}" for k, v in (result.get("versions") or {}).items()),
         processor=str((result.get("machine") or {}).get("processor") or "not known"),
-        peak_mib=result.get("peak_mib"),
+        peak_mib=None if memory.get("why") else memory.get("peak_mib", result.get("peak_mib")),
         joules=energy.get("joules"),
     )
 

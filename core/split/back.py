@@ -5,7 +5,7 @@ samples by the number of the step, and no target crosses the link either way."""
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from core import machine
 from core.data.texts import VOCABULARY
-from core.errors import CoreError, DataError, PeerError
+from core.errors import CoreError, DataError
 from core.measure import recorder, trace
 from core.split import codec as codecs
 from core.split import samples
@@ -38,7 +38,6 @@ from core.split.messages import (
     PROBE,
     PROBED,
     READY,
-    REFUSED,
     SAVE,
     SAVED,
     SCORES,
@@ -46,6 +45,7 @@ from core.split.messages import (
     SHOWN,
     WEIGHTS,
     integers,
+    refusal,
     tensor_of,
     with_tensor,
 )
@@ -58,7 +58,6 @@ from core.training.snapshot import Snapshot, Snapshots
 
 log = logging.getLogger(__name__)
 
-REASON = 500  # characters of a refusal
 LAST = 10**9  # steps: more are not named in a snapshot
 
 Places = NDArray[np.int64]  # positions of samples in their part
@@ -124,20 +123,18 @@ class Back:
             if not self._begun and frame.kind not in (BEGIN, PROBE, FINISH):
                 raise ValueError(f"{frame.kind!r} before {BEGIN!r}")
             return answers[frame.kind](frame)
-        except ValueError as error:
-            return self._refused(frame, error, PeerError.exit_code)
-        except CoreError as error:
-            return self._refused(frame, error, error.exit_code)
+        except (CoreError, ValueError) as error:
+            return self._refused(frame, error)
         except Exception as error:
             # Past the checks: what this side holds may be half changed. The snapshots are not.
             log.exception("step %d: the session is broken", frame.step)
             self._broken = True
-            return self._refused(frame, error, PeerError.exit_code)
+            return self._refused(frame, error)
 
-    def _refused(self, frame: Frame, error: Exception, code: int) -> Frame:
-        reason = f"{error}"[:REASON]
-        log.warning("step %d: refused: %s", frame.step, reason)
-        return Frame(REFUSED, frame.step, {}, {"reason": reason, "exit_code": code})
+    def _refused(self, frame: Frame, error: Exception) -> Frame:
+        answer = refusal(frame.step, error)
+        log.warning("step %d: refused: %s", frame.step, answer.facts["reason"])
+        return answer
 
     # Training.
 
@@ -145,6 +142,8 @@ class Back:
         """One step: the loss of a batch, the gradient of its features, and the update at once."""
         self._pace.lap()
         rate = _rate(frame)
+        if not 0 <= frame.step < LAST:
+            raise ValueError(f"there is no step {frame.step}")
         with self._pace.work():
             targets, places = self._targets(frame)
             features = self._input(frame, places)
@@ -156,7 +155,11 @@ class Back:
             reply = Frame(GRADIENT, frame.step, {}, facts)
             # Of a loss that is no number there is no gradient to send; the front says so.
             if features.grad is not None and math.isfinite(facts["loss"]):
-                reply = self._gradient(features.grad.numpy(), frame, places, facts)
+                try:
+                    reply = self._gradient(features.grad.numpy(), frame, places, facts)
+                except CoreError:
+                    self._broken = True  # blocks have changed, and the front has no answer
+                    raise
         return Frame(
             GRADIENT, frame.step, reply.arrays, reply.facts | {"seconds": self._pace.lap()}
         )
@@ -179,8 +182,6 @@ class Back:
             return self._labels(frame)
         train, test = self._data
         if frame.kind == FEATURES:
-            if not 0 <= frame.step < LAST:
-                raise ValueError(f"there is no step {frame.step}")
             batch = train.at(frame.step)
         else:
             number = frame.facts.get("batch")
@@ -204,22 +205,23 @@ class Back:
         here. Raises ValueError for what does not fit, before anything is computed."""
         raw = self._cut == 0 and self._takes[1] == np.float32  # as they are, whatever the codec
         decoder = self._uplink if frame.kind == FEATURES and not raw else self._exact
-        array = decoder.decode(tensor_of(frame), frame.step, places)
-        self._check_input(array, len(places))
+        encoded = tensor_of(frame)
+        self._check_announced(encoded.facts, len(places))  # delta coding remembers what it decodes
+        array = decoder.decode(encoded, frame.step, places)
+        if array.dtype == np.int32 and (array.min() < 0 or array.max() >= VOCABULARY):
+            raise ValueError(f"tokens must be 0 to {VOCABULARY - 1}")
         if self._cut == 0:
             return self._part.prepared(array)
         return torch.from_numpy(array)
 
-    def _check_input(self, array: NDArray[Any], samples: int) -> None:
+    def _check_announced(self, facts: Mapping[str, Any], samples: int) -> None:
         """Raises ValueError for an array that the first block here could not take."""
         shape, dtype = self._takes
-        if array.shape != (samples, *shape) or array.dtype != dtype:
+        wanted, said = (str(dtype), [samples, *shape]), (facts.get("dtype"), facts.get("shape"))
+        if said != wanted:
             raise ValueError(
-                f"at cut {self._cut} the input is {dtype} {(samples, *shape)}, not {array.dtype} "
-                f"{array.shape}"
+                f"at cut {self._cut} the input is {wanted[0]} {wanted[1]}, not {said[0]} {said[1]}"
             )
-        if dtype == np.int32 and (array.min() < 0 or array.max() >= VOCABULARY):
-            raise ValueError(f"tokens must be 0 to {VOCABULARY - 1}")
 
     def _evaluate(self, frame: Frame) -> Frame:
         targets, places = self._targets(frame)

@@ -93,7 +93,8 @@ def make(
 
     The authority's key is not kept: nobody can add a side later, so make all of them at once.
     hosts: names or addresses of the side that listens, beside localhost. Raises ConfigError for a
-    bad name, and when there are certificates already and `replace` is not given; StorageError.
+    bad name, host or number of days, and when there are certificates already and `replace` is not
+    given; StorageError. Nothing is written before all of them are made.
     """
     for name in names:
         if name == AUTHORITY or not re.fullmatch("[A-Za-z0-9_-]+", name):
@@ -107,15 +108,26 @@ def make(
         raise ConfigError(
             f"{folder} holds {', '.join(there)} already; name another folder or ask to replace them"
         )
+    try:
+        contents = _signed(names, days, hosts)
+    except (ValueError, OverflowError) as error:  # what the library says of hosts and dates
+        raise ConfigError(f"certificates for {[*hosts]}, {days} days: {error}") from None
+    for file, content in contents.items():
+        _write(folder / file, content, 0o600 if file.endswith(".key") else 0o644)
+
+
+def _signed(names: Sequence[str], days: int, hosts: Sequence[str]) -> dict[str, bytes]:
+    """Content of every file. Raises ValueError, OverflowError."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _authority(authority_key, days)
-    _write(files[0], authority.public_bytes(Encoding.PEM))
+    found = {f"{AUTHORITY}.crt": authority.public_bytes(Encoding.PEM)}
     for name in names:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _issue(name, key.public_key(), authority, authority_key, hosts)
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        _write(folder / f"{name}.key", private, 0o600)
-        _write(folder / f"{name}.crt", certificate.public_bytes(Encoding.PEM))
+        found[f"{name}.key"] = private
+        found[f"{name}.crt"] = certificate.public_bytes(Encoding.PEM)
+    return found
 
 
 def _authority(key: ec.EllipticCurvePrivateKey, days: int) -> x509.Certificate:

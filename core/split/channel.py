@@ -27,6 +27,7 @@ VERSION = 1  # of the protocol; both sides must have the same
 METHOD = "/core.split.Split/Stream"
 DEFAULT = Limits()
 SLOWEST = 1e5  # bytes/s: what is on the way may fill the buffers of a link that slow
+TICK = 1e-9  # seconds: no clock tells less apart
 REPORTED = 64  # dispersions that wait for the next acknowledgement at most
 
 
@@ -283,6 +284,8 @@ class Channel:
         """Waits for something to send; the chunks of the next frame, if it is one."""
         with self._changed:
             while not (stream.over or self._control_due()):
+                # A side that made room while frames were repeated needs the rest of them no more.
+                stream.sent = max(stream.sent, self._outbox.acknowledged)
                 kept = self._outbox.begin(stream.sent + 1)
                 if kept:
                     stream.sent += 1
@@ -364,7 +367,7 @@ class Channel:
             self._outbox.acknowledge(ack.acknowledged)
             self._changed.notify_all()
         for dispersion in ack.dispersions:
-            if not (dispersion.bytes and 0 < dispersion.seconds < math.inf):
+            if not (dispersion.bytes and TICK <= dispersion.seconds < math.inf):
                 raise wire.WireError(f"{dispersion.bytes} bytes came in {dispersion.seconds} s")
             if self._observer:
                 self._observer.uplink(dispersion.bytes, dispersion.seconds)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from core.arguments import examples
+from core.arguments import at_least, examples, host_and_port, seconds
 from core.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def _cloud(parser: argparse.ArgumentParser) -> None:
         from core.spec import RunSpec
         from core.split.run import Place, run_cloud
 
-        _address(args.listen)
+        host_and_port(args.listen)
         spec = RunSpec.load(args.spec)
         place = Place(args.certificates, args.patience, args.child, args.shared, args.link)
         run_cloud(spec, args.snapshots, args.out, args.listen, place)
@@ -79,6 +79,7 @@ def _edge(parser: argparse.ArgumentParser) -> None:
         from core.spec import RunSpec
         from core.split.run import Place, run_edge
 
+        host_and_port(args.cloud)
         spec = RunSpec.load(args.spec)
         place = Place(args.certificates, args.patience, args.child, args.shared)
         run_edge(spec, args.out, args.cloud, place)
@@ -93,7 +94,7 @@ def _both_sides(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--patience",
-        type=float,
+        type=seconds,
         default=600.0,
         metavar="SECONDS",
         help="how long the other side may stay away before this one ends",
@@ -109,7 +110,7 @@ def _certificates(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("folder", type=Path, help="where to write them")
     parser.add_argument("--host", action="append", default=[], help="name or address of the cloud")
-    parser.add_argument("--days", type=int, default=30, help="days for which they hold")
+    parser.add_argument("--days", type=at_least(1), default=30, help="days for which they hold")
     examples(
         parser,
         "envs/run main python -m core split certificates certificates --host cloud.example.org",
@@ -129,7 +130,7 @@ def _profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", type=Path, help="run spec that names network, batch and devices")
     parser.add_argument("--side", choices=("edge", "cloud"), required=True, help="whose device")
     parser.add_argument("--out", type=Path, required=True, help="profile to write (JSON)")
-    parser.add_argument("--repeats", type=int, default=5, help="measured steps")
+    parser.add_argument("--repeats", type=at_least(1), default=5, help="measured steps, 1 or more")
     examples(
         parser,
         "envs/run main python -m core split profile spec.yaml --side edge --out edge.json",
@@ -174,15 +175,8 @@ def _link(parser: argparse.ArgumentParser) -> None:
         if args.self_test:
             print(json.dumps(measure(context), indent=1))
         elif args.to:
-            serve(_address(args.listen), _address(args.to), context, args.report)
+            serve(host_and_port(args.listen), host_and_port(args.to), context, args.report)
         else:
             raise ConfigError("split link: say where the cloud is with --to, or --self-test")
 
     parser.set_defaults(command=command)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ConfigError(f"{text!r} is not HOST:PORT")
-    return host, int(port)

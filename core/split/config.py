@@ -56,6 +56,10 @@ class SplitKey:
     options: tuple[tuple[str, int | str], ...] = ()
 
     @property
+    def sends(self) -> bool:
+        return SCHEMES[self.scheme].cut != "edge"
+
+    @property
     def name(self) -> str:
         options = (f"-{name}{value}" for name, value in self.options)
         return f"{self.scheme}{''.join(options)}-seed{self.seed}"

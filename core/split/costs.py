@@ -215,8 +215,9 @@ class Costs:
         codecs: names; both profiles must have timed them.
         input_bytes: the raw inputs of a batch as they are uploaded (uint8 images, int tokens).
         encoded_bytes: (codec, shape) → bytes on the wire.
-        decoded: codecs whose features the front decodes too, as error feedback needs: carries: to
-            add what was lost to the next ones, else for the gradient that comes back.
+        decoded: codecs whose tensors their sender decodes too, as error feedback needs: carries:
+            both sides, to add what was lost to the next ones; else the front alone, for the
+            gradient that comes back.
         front: the side with the first blocks.
         Raises DataError for profiles that lack something, or are not of the same network.
         """
@@ -228,8 +229,7 @@ class Costs:
             nbytes = [encoded_bytes(name, s) for s in shapes]
             sides = {EDGE: _per_mib(edge, name, EDGE), CLOUD: _per_mib(cloud, name, CLOUD)}
             if name in decoded and carries:
-                own = sides[front]
-                sides[front] = PerMib(own.encode_s + own.decode_s, own.decode_s)
+                sides = {k: PerMib(v.encode_s + v.decode_s, v.decode_s) for k, v in sides.items()}
             corrects = name in decoded and not carries
             costs[name] = CodecCosts.of_features(
                 nbytes, input_bytes, sides[EDGE], sides[CLOUD], mib, frozen, front, corrects

@@ -285,8 +285,8 @@ class Front:
                     self._decide(k)
                     self._pipeline.step(self._batches.at(self._done()), self._done())
                 self.progress.batch += 1
-                bar.step()
                 self._save_if_due()
+                bar.step()  # afterwards: lines may not be written any more, where nobody reads them
             with self._training_time():
                 self._pipeline.drain()
             self._end_epoch(bar)

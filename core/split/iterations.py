@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.errors import DataError
 from core.files import write_text, writing
 
 # step, epoch: from 0 and from 1. seconds: training time since the start when the gradient of this
@@ -29,12 +30,26 @@ class IterationLog:
         self._rows = 0
 
     def open(self, rows: int) -> None:
-        """Keep the first `rows` rows of the file. Raises StorageError."""
+        """Keep the first `rows` rows of the file. Raises DataError where they are not all there,
+        StorageError."""
         kept: list[str] = []
         if rows:
-            kept = self._path.read_text(encoding="utf-8").splitlines(keepends=True)[1 : rows + 1]
+            kept = self._lines()[1 : rows + 1]
+        if len(kept) < rows:
+            raise DataError(
+                f"{self._path} holds {len(kept)} of {rows} steps that snapshots tell of: it was "
+                "changed since; bring it back, or delete the snapshots beside its folder"
+            )
         write_text(self._path, "".join([",".join(COLUMNS) + "\n", *kept]))
         self._rows = rows
+
+    def _lines(self) -> list[str]:
+        try:
+            return self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{self._path} cannot be read: {error}") from None
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Raises StorageError."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import CoreError, PeerError
 from core.split.codec import Encoded
 from core.split.wire import Frame
 
@@ -20,6 +21,8 @@ PROBE, PROBED = "probe", "probed"  # bytes that measure an idle link
 SHOW, SHOWN = "show", "shown"  # images to look at, which stay with the back
 FINISH, FINISHED = "finish", "finished"
 REFUSED = "refused"  # the back could not use a frame; nothing has changed there
+
+REASON = 500  # characters of a refusal
 
 _TENSOR = "tensor/"
 
@@ -43,6 +46,19 @@ def tensor_of(frame: Frame) -> Encoded:
         raise ValueError(f"a frame {frame.kind!r} of step {frame.step} carries no tensor")
     own = {k.removeprefix(_TENSOR): v for k, v in frame.arrays.items() if k.startswith(_TENSOR)}
     return Encoded(own, facts)
+
+
+def refusal(step: int, error: Exception) -> Frame:
+    """Says why a frame could not be used, with the exit code that the error has."""
+    code = error.exit_code if isinstance(error, CoreError) else PeerError.exit_code
+    return Frame(REFUSED, step, {}, {"reason": f"{error}"[:REASON], "exit_code": code})
+
+
+def refused(frame: Frame, who: str) -> CoreError:
+    """The error that a refusal tells of, with the exit code that it has on the other side."""
+    code, reason = frame.facts.get("exit_code"), f"{frame.facts.get('reason')}"[:REASON]
+    kinds = [each for each in CoreError.__subclasses__() if each.exit_code == code]
+    return (kinds or [PeerError])[0](f"{who}: {reason}")
 
 
 def integers(frame: Frame, name: str, number: int | None = None) -> NDArray[np.int64]:

@@ -6,7 +6,8 @@ whichever way these travel. What is recorded of a step is by the way: up is from
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.errors import CoreError, PeerError, TrainingError
+from core.errors import PeerError, TrainingError
 from core.split import codec as codecs
 from core.split.batches import Batch, Training
 from core.split.channel import Channel
@@ -29,12 +30,14 @@ from core.split.messages import (
     MOVED,
     PROBE,
     PROBED,
+    REASON,
     REFUSED,
     SAVE,
     SAVED,
     SCORES,
     SHOW,
     SHOWN,
+    refused,
     tensor_of,
     with_tensor,
 )
@@ -118,7 +121,9 @@ class Pipeline:
         facts |= {"uplink": choice.uplink, "downlink": choice.downlink}  # type: ignore[dict-item]
         given = self._part.give(range(choice.cut, before)) if choice.cut < before else {}
         self._send(Frame(MOVE, step, given, facts))
-        self._part.take(self.expect(MOVED, step).arrays, range(before, choice.cut))
+        answer = self.expect(MOVED, step)
+        with self._understanding(step):
+            self._part.take(answer.arrays, range(before, choice.cut))
         self._use(choice)
 
     # Training.
@@ -200,29 +205,45 @@ class Pipeline:
         """Wait for the gradient of the oldest step; replay, backward, update."""
         pending = self._pending[0]
         frame = self.expect(GRADIENT, pending.step)
-        loss, correct = float(frame.facts["loss"]), frame.facts["correct"]
+        with self._understanding(pending.step):
+            loss, back_s = float(frame.facts["loss"]), float(frame.facts["seconds"])
+            correct = None if frame.facts["correct"] is None else int(frame.facts["correct"])
         _check_loss(loss, pending.step)
         self._pace.lap()
         received = 0
         if self._returns:
             with self._pace.work():
-                encoded = tensor_of(frame)
-                received = encoded.nbytes
-                self._backward(pending, encoded)
+                received = self._backward(pending, frame)
         self._pending.popleft()
         pending.front_s += self._pace.lap()
-        self._record(pending, loss, correct, float(frame.facts["seconds"]), received)
+        self._record(pending, loss, correct, back_s, received)
 
-    def _backward(self, pending: Pending, encoded: codecs.Encoded) -> None:
+    def _backward(self, pending: Pending, frame: Frame) -> int:
+        """Bytes of the gradient that came."""
         step, batch = pending.step, pending.batch
-        gradient = self._downlink.decode(encoded, step, batch.samples)
+        with self._understanding(step):
+            encoded = tensor_of(frame)
+            gradient = self._downlink.decode(encoded, step, batch.samples)
         if pending.lost is not None:
             gradient = corrected(gradient, pending.lost)
         features = pending.features
         if features is None:
             features = self._part.forward(self._part.prepared(batch.inputs), step, again=True)
+        with self._understanding(step):
+            if gradient.shape != tuple(features.shape) or gradient.dtype != np.float32:
+                raise ValueError(f"a gradient {gradient.dtype} {gradient.shape}")
         torch.autograd.backward(features, torch.from_numpy(gradient))
         self._part.update(self._rate)
+        return encoded.nbytes
+
+    @contextmanager
+    def _understanding(self, step: int) -> Iterator[None]:
+        """Reads what the other side answered. Raises PeerError for what does not fit."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError) as error:
+            said = f"the {self._other} sent nonsense at step {step}"
+            raise PeerError(f"{said}: {type(error).__name__} {error}"[:REASON]) from error
 
     def _record(
         self, done: Pending, loss: float, correct: int | None, back_s: float, received: int
@@ -279,7 +300,8 @@ class Pipeline:
 
     def _add_scores(self, total: float, right: int, step: int) -> tuple[float, int]:
         facts = self.expect(SCORES, step).facts
-        return total + float(facts["loss"]), right + int(facts["correct"] or 0)
+        with self._understanding(step):
+            return total + float(facts["loss"]), right + int(facts["correct"] or 0)
 
     def show(self, inputs: NDArray[Any], step: int) -> Tensor | None:
         """What the network makes of these inputs; None where the other side, which has the last
@@ -349,8 +371,8 @@ class Pipeline:
         """The next frame in order, which must be this one."""
         assert self._channel is not None
         frame = self._arrived.popleft() if self._arrived else self._channel.receive()
-        if frame.kind == PROBED and kind != PROBED:
-            return self.expect(kind, step)
+        while frame.kind == PROBED and kind != PROBED:
+            frame = self._channel.receive()
         self._check(frame, kind, step)
         return frame
 
@@ -358,10 +380,7 @@ class Pipeline:
         """Raises the other side's error, which has its exit code there too, and PeerError for an
         answer to something else."""
         if frame.kind == REFUSED:
-            code = frame.facts.get("exit_code")
-            kinds = [each for each in CoreError.__subclasses__() if each.exit_code == code]
-            said = f"the {self._other}, step {frame.step}: {frame.facts['reason']}"
-            raise (kinds or [PeerError])[0](said)
+            raise refused(frame, f"the {self._other}, step {frame.step}")
         if (frame.kind, frame.step) != (kind, step):
             raise PeerError(
                 f"the {self._other} sent {frame.kind!r} of step {frame.step}, expected {kind!r} of "
@@ -374,9 +393,15 @@ class Pipeline:
             while True:
                 frame = self._channel.receive(timeout=0)
                 if frame.kind != PROBED:
-                    self._arrived.append(frame)
+                    self._keep(frame)
         except TimeoutError:
             return bool(self._arrived)
+
+    def _keep(self, frame: Frame) -> None:
+        """For its turn. No more can come than are under way: others would fill the memory."""
+        self._arrived.append(frame)
+        if len(self._arrived) > len(self._pending) + 1:  # of which one may say why it ends
+            raise PeerError(f"the {self._other} sent more answers than were asked for")
 
     def weights(self) -> State:
         """The state of the blocks held here."""
@@ -391,7 +416,7 @@ class Pipeline:
             self._send(Frame(SAVE, step))
             while (frame := self._channel.receive()).kind in (GRADIENT, PROBED):
                 if frame.kind == GRADIENT:
-                    self._arrived.append(frame)
+                    self._keep(frame)
             self._check(frame, SAVED, step)
         arrays = under("part", self.weights())
         for prefix, each in self._stateful():

@@ -19,6 +19,7 @@ import torch
 
 from core import machine, results
 from core.data.manifest import entry_of
+from core.data.weights import open_weights
 from core.errors import ConfigError, PeerError, given_up
 from core.files import write_text
 from core.measure.recorder import FILE, copy_trace, measured
@@ -183,7 +184,7 @@ def _follow_edge(spec: RunSpec, snapshots: Path, listen: str, place: Place) -> N
     """The back in the cloud: wait for the edge, and answer until it has finished."""
     _use_threads(spec, CLOUD)
     if spec["model"]["weights"]:
-        entry_of(Path(spec["model"]["weights"]))  # raises DataError, before anybody waits
+        open_weights(Path(spec["model"]["weights"]))  # raises DataError, before anybody waits
     own = Snapshots(snapshots, spec.digest)
     expected = Expected(spec.digest, (EDGE,), lambda hello: common_step(own, hello))
     server = _server(spec, listen, place, expected)

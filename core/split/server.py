@@ -21,7 +21,7 @@ from core.split.wire_pb2 import Message, Welcome
 
 log = logging.getLogger("core.split.channel")
 
-CALLS = 16  # streams at the same time at most
+CALLS = 16  # streams at the same time at most, beside those of the parties
 GREETING = 15.0  # seconds until a stream has said who it is, and is welcome
 ALIVE = 5.0  # seconds for a sign of life of a party that seems to call twice
 
@@ -167,18 +167,19 @@ class Server:
         self._lock = threading.Lock()
         self._sessions: dict[str, _Session] = {}
         self._new: queue.SimpleQueue[Channel] = queue.SimpleQueue()
+        calls = CALLS + 2 * len(expected.parties)  # of each, its own and one that takes over
         options = [
             ("grpc.so_reuseport", 0),  # a port in use is an error
             ("grpc.max_receive_message_length", wire.MESSAGE),
             ("grpc.max_send_message_length", wire.MESSAGE),
-            ("grpc.max_concurrent_streams", CALLS),
+            ("grpc.max_concurrent_streams", calls),
             ("grpc.server_handshake_timeout_ms", int(1000 * GREETING)),
             wire.full_link(limits.patience),
         ]
         self._server = grpc.server(
             _Threads(),
             options=options,
-            maximum_concurrent_rpcs=CALLS,
+            maximum_concurrent_rpcs=calls,
         )
         service, method = METHOD.strip("/").split("/")
         handlers = {method: grpc.stream_stream_rpc_method_handler(self._serve)}

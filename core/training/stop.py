@@ -8,7 +8,8 @@ ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """While active, each of ASKING sets `signal`; a second one ends the process at once."""
+    """While active, each of ASKING sets `signal`; a second one ends the process at once. But for
+    that of a terminal, which comes twice when one closes: from the shell and from the kernel."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -27,6 +28,8 @@ class Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.signal == number == signal.SIGHUP:
+            return
         if self.signal is not None:
             raise SystemExit(128 + number)
         self.signal = number

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from core.data import manifest
 from core.data.histories import _ARRAYS, FILES
 from core.data.parts import PARTS, save
-from core.errors import ConfigError, PeerError
+from core.errors import ConfigError, CoreError, PeerError
 from core.federated.run import run as run_all
 from core.federated.run import run_party
 from core.federated.silos import SERVER
@@ -92,11 +92,11 @@ def test_a_party_that_is_given_up_ends_the_run_with_a_code_of_the_table(
     make_run: Make, code: int, ends: int
 ) -> None:
     run = make_run(make_spec(), "given-up")
-    run.make_server()
-    members = run.members
-    members.give_up("party a died", code)
-    assert members._given_up is not None
-    assert members._given_up.exit_code == ends
+    server = run.make_server()
+    run.members.give_up("party a died", code)
+    with pytest.raises(CoreError, match="party a died") as raised:
+        server.run()
+    assert raised.value.exit_code == ends
 
 
 def test_a_server_that_comes_back_goes_on_with_the_same_bits(make_run: Make) -> None:

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from core.data import manifest
 from core.elastic import correcting
 from core.elastic import run as elastic_run
 from core.elastic.timing import Timing
 from core.errors import BudgetError, DataError, TrainingError
 from core.measure.trace import BEGIN, EPOCH, SNAPSHOT
 from core.measure.trace import load as load_trace
+from core.spec import RunSpec
 from core.training.alone import alone_on
 from core.training.run_folder import snapshots
 from tests.conftest import FRAMEWORK
@@ -168,6 +170,51 @@ def test_a_run_that_exits_in_the_middle_of_a_step_ends_with_the_same_bits(
     monkeypatch.undo()
     elastic_run.run(profiled, broken)
     assert_same_end(unbroken, broken)
+
+
+def test_a_run_stopped_while_it_tests_begins_the_test_again_and_counts_nothing_twice(
+    profiled, tmp_path, monkeypatch
+):
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    elastic_run.run(profiled, unbroken)
+    make, tested = elastic_run.make_backend, []
+
+    def stopping(*arguments):
+        backend = make(*arguments)
+        evaluate = backend.evaluate
+
+        def test(images, labels):
+            tested.append(len(tested))
+            if tested[-1] == 4:  # two batches in an epoch, and one before, to warm up
+                signal.raise_signal(signal.SIGTERM)
+            return evaluate(images, labels)
+
+        backend.evaluate = test
+        return backend
+
+    monkeypatch.setattr(elastic_run, "make_backend", stopping)
+    with pytest.raises(SystemExit) as ended:
+        elastic_run.run(profiled, broken)
+    assert ended.value.code == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    elastic_run.run(profiled, broken)
+    assert_same_end(unbroken, broken)
+    assert_recorded_once(broken)
+    rows = load_trace(broken / "trace.csv")
+    (again,) = [i for i, row in enumerate(rows) if row.event == BEGIN][1:]
+    assert rows[again - 1].event == SNAPSHOT  # nothing is left of the test that was broken off
+
+
+def test_weights_with_a_changed_byte_are_refused_before_anything_trains(spec, stripes, tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "weights.h5").write_bytes(b"weights")
+    content = {"kind": "weights", "name": "efficientnet_lite0", "file": "weights.h5"}
+    manifest.write(folder, content, ["weights.h5"])
+    (folder / "weights.h5").write_bytes(b"weightz")
+    changed = RunSpec(dict(spec.content) | {"model": spec["model"] | {"weights": str(folder)}})
+    with pytest.raises(DataError, match=r"weights\.h5 has sha256 .*, its manifest says"):
+        elastic_run.make_backend(changed, elastic_run.open_split(stripes, "train"))
 
 
 def on_a_device(monkeypatch, timing: Timing, slower: float, exits_at: int = STEPS) -> list[float]:

@@ -160,7 +160,7 @@ def test_a_run_goes_on_whatever_dies(
     wait_for_step(tmp_path, 3)
     if side == "edge":
         process.send_signal(number)
-        process.wait(60)
+        assert process.wait(60) != 0  # and had not finished before
         process = start(spec, tmp_path)
     else:
         child(process, "cloud" if side == "cloud" else "core.split.link").send_signal(number)
@@ -176,7 +176,7 @@ def test_a_turned_run_goes_on_whichever_side_is_killed(
     wait_for_step(tmp_path, 6)  # past the end of an epoch, with another learning rate
     if side == "front in the cloud":
         process.kill()
-        process.wait(60)
+        assert process.wait(60) != 0  # and had not finished before
         process = start(turned, tmp_path)
     else:
         child(process, "edge").kill()

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.errors import TrainingError
+from core.errors import PeerError, TrainingError
 from core.spec import RunSpec
 from core.split import codec as codecs
+from core.split.back import Back
 from core.split.channel import Hello
 from core.split.client import connect
 from core.split.messages import BEGIN, FEATURES, MOVE, REFUSED, SAVE, with_tensor
@@ -54,8 +55,10 @@ def features(step: int = 0, **changes: Any) -> Frame:
     array = changes.pop("array", random.normal(size=(BATCH, 160, 2, 2)).astype(np.float32))
     arrays = {"labels": np.arange(BATCH) % 3, "samples": np.arange(BATCH)}
     arrays |= {k: changes.pop(k) for k in ("labels", "samples") if k in changes}
-    encoded = codecs.make("none").encode(array, step, np.arange(len(array)))
-    return with_tensor(FEATURES, step, encoded, arrays, **({"learning_rate": 0.01} | changes))
+    codec = codecs.make(changes.pop("codec", "none"))
+    encoded = codec.encode(array, step, np.arange(len(array)))
+    at = changes.pop("at", step)
+    return with_tensor(FEATURES, at, encoded, arrays, **({"learning_rate": 0.01} | changes))
 
 
 WRONG = {
@@ -85,6 +88,7 @@ WRONG = {
     "a name without a block": Frame(
         MOVE, 0, {"x": np.zeros(1, np.float32)}, BEGUN | {"cut": CUT - 1}
     ),
+    "a step before the first": features(step=0, at=-1),
     "a second beginning": Frame(BEGIN, 0, {}, BEGUN),
     "a snapshot of a step too large": Frame(SAVE, 10**9),
     "a long reason": Frame(MOVE, 0, {}, BEGUN | {"cut": "é" * 20_000}),
@@ -126,6 +130,24 @@ def test_features_that_are_no_numbers_are_refused(ask: Ask) -> None:
     assert ask(features()).kind == "gradient"
 
 
+def test_refused_features_are_not_remembered_by_delta_coding(tmp_path: Path) -> None:
+    spec = make_spec(cut=CUT, uplink="delta+int8")
+    cloud = CloudThread(spec, tmp_path / "cloud")
+    hello = Hello("edge", spec.digest)
+    channel = connect(f"127.0.0.1:{cloud.server.port}", None, hello, None, LIMITS)
+
+    def ask(frame: Frame) -> Frame:
+        channel.send(frame)
+        return channel.receive(timeout=30)
+
+    ask(Frame(BEGIN, 0, {}, BEGUN | {"uplink": "delta+int8"}))
+    wrong = features(codec="delta+int8", array=np.zeros((BATCH, 3, 2, 2), np.float32))
+    assert "at cut 14 the input is float32 [4, 160, 2, 2], not" in ask(wrong).facts["reason"]
+    assert ask(features(codec="delta+int8")).kind == "gradient"
+    channel.close()
+    cloud.stop()
+
+
 def test_random_frames_do_not_end_a_session(ask: Ask) -> None:
     ask(Frame(BEGIN, 0, {}, BEGUN))
     random = np.random.default_rng(0)
@@ -143,6 +165,68 @@ def test_random_frames_do_not_end_a_session(ask: Ask) -> None:
         }
         ask(Frame(str(random.choice(kinds)), step, arrays, facts))
     assert ask(features()).kind == "gradient"
+
+
+def lacking(key: str) -> Callable[[Frame], Frame]:
+    def change(frame: Frame) -> Frame:
+        facts = {name: value for name, value in frame.facts.items() if name != key}
+        return Frame(frame.kind, frame.step, frame.arrays, facts)
+
+    return change
+
+
+def saying(**facts: Any) -> Callable[[Frame], Frame]:
+    return lambda frame: Frame(frame.kind, frame.step, frame.arrays, frame.facts | facts)
+
+
+def of_another_shape(frame: Frame) -> Frame:
+    encoded = codecs.make("none").encode(np.zeros((1, 2), np.float32), frame.step, np.arange(1))
+    facts = {k: v for k, v in frame.facts.items() if k != "encoded"}
+    return with_tensor(frame.kind, frame.step, encoded, **facts)
+
+
+NONSENSE = {
+    "no loss": lacking("loss"),
+    "no seconds": lacking("seconds"),
+    "no gradient": lacking("encoded"),
+    "a loss that is a list": saying(loss=[1.0]),
+    "seconds that are text": saying(seconds="soon"),
+    "a count that is a mapping": saying(correct={}),
+    "a gradient of another codec": saying(encoded={"codec": "int4"}),
+    "a gradient of another shape": of_another_shape,
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+def test_an_answer_that_does_not_fit_ends_the_front_as_the_others_fault(
+    what: str, spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Back._train
+    monkeypatch.setattr(Back, "_train", lambda back, frame: NONSENSE[what](train(back, frame)))
+    cloud = CloudThread(spec, tmp_path / "cloud")
+    edge = make_edge(spec, tmp_path, cloud.server.port)
+    with pytest.raises(PeerError, match="the cloud sent nonsense at step 0: "):
+        edge.run()
+    cloud.server.stop()
+
+
+def test_answers_that_nobody_asked_for_end_the_front_before_they_fill_its_memory(
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Back._train
+
+    def generous(back: Back, frame: Frame) -> Frame:
+        answer = train(back, frame)
+        for _ in range(5):
+            back._channel.send(answer)
+        return answer
+
+    monkeypatch.setattr(Back, "_train", generous)
+    cloud = CloudThread(spec, tmp_path / "cloud")
+    edge = make_edge(spec, tmp_path, cloud.server.port)
+    with pytest.raises(PeerError, match="the cloud sent more answers than were asked for"):
+        edge.run()
+    cloud.server.stop()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_as_training_error(tmp_path: Path) -> None:

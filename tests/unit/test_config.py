@@ -34,22 +34,36 @@ def demo() -> settings.Config:
 
 
 @pytest.fixture
-def published() -> settings.Config:
-    content: settings.Config = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
+def published(demo: settings.Config) -> settings.Config:
+    """The demo with the published setting laid over it, as Snakemake does."""
+    more = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
+    content: settings.Config = merged(demo, more)
     return content
 
 
 @pytest.fixture
-def paper(demo: settings.Config, published: settings.Config) -> settings.Config:
-    """The demo with the published setting laid over it, as Snakemake does."""
-    content: settings.Config = merged(demo, published)
-    return content
+def paper(published: settings.Config) -> settings.Config:
+    """The same, to be changed."""
+    return copy.deepcopy(published)
 
 
 def merged(base: Any, over: Any) -> Any:
     if not isinstance(base, dict) or not isinstance(over, dict):
         return over
     return base | {key: merged(base.get(key), value) for key, value in over.items()}
+
+
+def test_what_is_missing_is_said_once_however_much_it_is():
+    with pytest.raises(ConfigError) as raised:
+        schema.check({"mine": {}}, "claims", [])
+    assert str(raised.value).count("mine: missing statement, source, run, metric") == 1
+
+
+def test_settings_over_others_join_sections_and_leave_both_as_they_were():
+    one, two = {"a": {"b": 1, "c": [1]}, "d": 2, "e": {"f": 3}}, {"a": {"c": [2]}, "e": None}
+    before = copy.deepcopy((one, two))
+    assert settings.over(one, two) == {"a": {"b": 1, "c": [2]}, "d": 2, "e": None}
+    assert (one, two) == before
 
 
 def entry(**changes: Any) -> dict[str, Any]:
@@ -515,6 +529,12 @@ def test_an_optimiser_without_the_settings_that_it_needs_is_refused(demo: settin
             {"dataset": "movielens_100k"},
             r"federated\.dataset is 'movielens_100k', pub",
         ),
+        # What only the demo says holds at published scale too.
+        ("prunetrain", {"multiple": 1}, r"prunetrain\.multiple is 1, published: 8"),
+        ("elastic", {"resolution": 10}, r"elastic\.resolution is 10, published: 10000"),
+        ("split", {"feedback": "none"}, r"split\.feedback is 'none', published: 'published'"),
+        ("split", {"mode": "opportunistic"}, r"split\.mode is 'opportunistic', published"),
+        ("federated", {"staleness": 9}, r"federated\.staleness is 9, published: 5"),
     ],
 )
 def test_a_published_scale_with_another_setting_is_refused(

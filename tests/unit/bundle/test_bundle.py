@@ -77,6 +77,7 @@ def test_a_bundle_holds_results_and_not_what_can_be_fetched_or_goes_on(bundle: P
         "figures/fig15a_ego.csv", "logs/run.log", "provenance/results/data/elpv-96/manifest.json",
     }  # fmt: skip
     others = {"configuration.yaml", "config/claims.yaml", "envs/main.txt", "envs/tensorflow.txt"}
+    others |= {"config/devices/jetson_tx2.yaml", "config/contexts/wifi.yaml"}
     assert others | {"LICENSE", "ro-crate-metadata.json", "checksums.sha256"} <= held
     assert not any("hosts.yaml" in name for name in held)
 
@@ -204,6 +205,25 @@ def test_what_is_no_bundle_is_an_error_that_names_it(tmp_path: Path, content: by
         archive.verify(path)
 
 
+@pytest.mark.parametrize("made", [float("inf"), float("nan"), -1.0])
+def test_a_time_that_is_none_is_refused_before_anything_is_written(bundle: Path, made: float):
+    out = bundle.with_name("time.tar.gz")
+    with tarfile.open(out, "w:gz", format=tarfile.PAX_FORMAT) as packed:
+        entry = tarfile.TarInfo("results/late")
+        entry.pax_headers = {"mtime": str(made)}
+        packed.addfile(entry)
+    with pytest.raises(DataError, match="holds results/late, which is no file below it with a"):
+        archive.unpack(out, bundle.with_name("there"))
+    assert not bundle.with_name("there").exists()
+
+
+def test_what_is_unpacked_is_not_unpacked_again(bundle: Path):
+    there = bundle.with_name("there")
+    archive.unpack(bundle, there)
+    with pytest.raises(DataError, match="there is unpacked already"):
+        archive.unpack(there, bundle.with_name("again"))
+
+
 def test_a_truncated_bundle_is_an_error(bundle: Path):
     cut = bundle.with_name("cut.tar.gz")
     cut.write_bytes(bundle.read_bytes()[:-200])
@@ -220,6 +240,10 @@ def test_a_result_whose_spec_is_not_the_one_that_ran_is_not_bundled(campaign: Pa
     path.write_text(json.dumps(result))
     with pytest.raises(DataError, match=r"result\.json: its spec has the digest .* ran: it was"):
         contents(read([], []), logs=True)
+    for digest in (None, 5):
+        path.write_text(json.dumps(result | {"provenance": {"digest": digest}}))
+        with pytest.raises(DataError, match=f"and {digest} ran: it was changed"):
+            contents(read([], []), logs=True)
     path.write_text("{}")
     with pytest.raises(DataError, match=r"result\.json is not the result of a run"):
         contents(read([], []), logs=True)

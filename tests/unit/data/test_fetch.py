@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.data import catalog, images, weights
+from core.data import catalog, images, manifest, weights
 from core.data.catalog import Local, Package, Published, Tfds
 from core.data.fetch import fetch, fetch_entry
 from core.errors import ConfigError, DataError, MissingPackageError, StorageError
@@ -51,7 +51,7 @@ def test_a_data_set_is_fetched_split_and_described(tmp_path, elpv):
     train, test = (images.open_split(tmp_path / "out", part) for part in ("train", "test"))
     assert not set(train.ids) & set(test.ids)
     assert train.images.shape == (18, 32, 32, 3)
-    images.verify(tmp_path / "out")
+    manifest.verify(tmp_path / "out", "images")
 
 
 def test_fetching_again_does_nothing(tmp_path, elpv, server, caplog):
@@ -100,7 +100,7 @@ def test_what_a_killed_fetcher_left_is_cleared_away(tmp_path, elpv):
     (leftover / "train_images.npy").write_bytes(b"half")
     fetch_entry(elpv, tmp_path / "out", 16, tmp_path / "downloads")
     assert not leftover.exists()
-    images.verify(tmp_path / "out")
+    manifest.verify(tmp_path / "out", "images")
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, elpv):

@@ -203,7 +203,7 @@ def test_what_was_prepared_can_be_opened(prepared):
     assert split.ids == ("s0", "s1", "s2", "s3")
     assert split.classes == ("a", "b")
     assert len(images.open_split(prepared, "test").labels) == 2
-    images.verify(prepared)
+    manifest.verify(prepared, "images")
 
 
 def test_opened_images_are_mapped_and_read_only(prepared):
@@ -319,7 +319,7 @@ def test_changed_pixels_are_found_by_verify(prepared):
     pixels.flush()
     images.open_split(prepared, "test")
     with pytest.raises(DataError, match=r"test_images\.npy has sha256 .* its manifest says"):
-        images.verify(prepared)
+        manifest.verify(prepared, "images")
 
 
 def test_a_folder_nothing_was_fetched_to_says_so(tmp_path):

@@ -378,6 +378,16 @@ def test_attaching_a_file_gives_a_finished_run_its_joules(tmp_path: Path) -> Non
     assert attach(run, file)["joules"] == pytest.approx(60)  # again: the same
 
 
+def test_what_an_outside_meter_saw_is_still_of_both_sides_of_a_run(tmp_path: Path) -> None:
+    run, file = finished(tmp_path / "run"), tmp_path / "usb.csv"
+    result = json.loads((run / "result.json").read_text())
+    result["spec"] = {"kind": "split", "timing": "measured"}
+    result["measure"]["energy"]["of"] = "both sides"
+    (run / "result.json").write_text(json.dumps(result))
+    file.write_text("time,watts\n" + "".join(f"{1000 + i},6\n" for i in range(-2, 14)))
+    assert attach(run, file)["of"] == "both sides"
+
+
 def test_a_file_of_another_day_gives_none(tmp_path: Path) -> None:
     run, file = finished(tmp_path / "run"), tmp_path / "usb.csv"
     file.write_text("time,watts\n" + "".join(f"{9000 + i},6\n" for i in range(10)))

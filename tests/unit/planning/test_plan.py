@@ -18,10 +18,10 @@ from core.elastic.timing import Tensor, Timing
 from core.errors import ConfigError
 from core.planning import plan
 from core.planning.configuration import PROJECT, read
-from core.planning.estimate import Estimate, estimate, seconds
+from core.planning.estimate import Estimate, estimate
 from core.planning.jobs import figures_of, missing_fetches, planned
 from core.planning.room import room, snapshot_bytes
-from core.results import TRAINING_SECONDS
+from core.results import TRAINING_SECONDS, seconds
 from core.spec import RunSpec
 from core.training.snapshot import Snapshot, Snapshots
 
@@ -71,6 +71,23 @@ def test_files_and_words_go_over_one_another_as_in_snakemake(tmp_path: Path):
 def test_a_configuration_that_the_workflow_would_refuse_is_refused(words: list[str], said: str):
     with pytest.raises(ConfigError, match=said):
         read([], words)
+
+
+@pytest.mark.parametrize("content", ["- seed", "seed"])
+def test_a_file_without_settings_is_refused(tmp_path: Path, content: str):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=r"mine\.yaml: must be sections and settings"):
+        read([tmp_path / "mine.yaml"], [])
+
+
+@pytest.mark.parametrize("content", ["5", "[1]", "{"])
+def test_a_damaged_record_or_result_counts_as_none(content: str):
+    (run,) = planned(read([], []), ["fig15a_ego"])
+    run.folder.mkdir(parents=True)
+    (run.folder / "result.json").write_text(content)
+    plan.RECORD.write_text(content)
+    assert planned(read([], []), ["fig15a_ego"])[0].state == "to do"
+    assert plan.recorded() == {}
 
 
 def test_targets_are_figures_or_groups_by_any_of_their_names():
@@ -267,10 +284,25 @@ def test_a_plan_needs_no_framework_and_says_what_is_missing():
     assert "elpv, 91 MB" in said
 
 
-def test_seconds_of_an_epoch_count_training_and_testing():
-    assert seconds(row(10, testing=2)) == pytest.approx(12)
-    split = {"training_s": 5, "snapshot_s": 1, "testing_s": "", "moving_s": 3}
-    assert seconds(split) == pytest.approx(6)
+def test_seconds_of_epochs_count_training_testing_and_snapshots_whatever_was_trained():
+    assert seconds([row(10, testing=2) | {"snapshot_s": 1}] * 2) == pytest.approx(26)
+    split = {"training_s": "5", "snapshot_s": "1", "testing_s": "", "moving_s": "3"}
+    assert seconds([split]) == pytest.approx(6)
+
+
+def test_a_run_that_differs_in_the_seed_alone_tells_more_than_one_of_other_settings():
+    def codecs(seed: int) -> list[Any]:
+        return planned(read([], [f"seed={seed}"]), ["split_codecs"])
+
+    fast, slow = codecs(seed=7)[:2]
+    assert fast.spec["scheme"] != slow.spec["scheme"]
+    split = {"training_s": 5, "snapshot_s": 0, "testing_s": 0}
+    finish(fast.folder, fast.spec, [split])
+    asked = next(run for run in codecs(0) if run.spec["scheme"] == slow.spec["scheme"])
+    assert estimate(asked).hours == pytest.approx(asked.epochs * 5 / 3600)  # the only one there is
+    finish(slow.folder, slow.spec, [split | {"training_s": 50}])
+    found = estimate(asked)
+    assert (found.how, found.hours) == ("like runs", pytest.approx(asked.epochs * 50 / 3600))
 
 
 # Room, and what is kept.

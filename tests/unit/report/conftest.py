@@ -44,7 +44,7 @@ def record(folder: Path, spec: dict[str, Any], number: int) -> None:
         "commit": "0123456789abcdef",
         "machine": {"processor": "A processor of the tests"},
         "resumed": number - 1,
-        "peak_mib": 900.0 + number,
+        "measure": {"memory": {"peak_mib": 900.0 + number}},
         "best": {"epoch": 3, "test_accuracy": 0.7 + number / 20},
         "tensors": ["head/kernel"],
         "selections": [],

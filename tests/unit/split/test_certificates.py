@@ -104,6 +104,16 @@ def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> No
     assert not (tmp_path / "tls").exists()
 
 
+@pytest.mark.parametrize(("days", "host"), [(30, "bücher.example"), (10**8, "cloud.example")])
+def test_what_no_certificate_can_say_is_refused_and_leaves_no_half(
+    tmp_path: Path, days: int, host: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"certificates for .*{host}.*, {days} days: "):
+        make(tmp_path / "c", days=days, hosts=[host])
+    assert not (tmp_path / "c").exists()
+    make(tmp_path / "c", hosts=["cloud.example"])
+
+
 @pytest.mark.parametrize("name", ["ca.crt", "edge.crt", "edge.key"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()

@@ -15,11 +15,12 @@ import pytest
 
 from core.errors import PeerError
 from core.split.certificates import Security, make
-from core.split.channel import Channel, Hello, SessionLost
+from core.split.channel import Channel, Hello, SessionLost, Stream
 from core.split.client import connect
 from core.split.server import Expected, Server
 from core.split.window import Limits
 from core.split.wire import Frame, WireError
+from core.split.wire_pb2 import Ack, Dispersion
 
 HELLO = Hello("edge", "digest")
 QUICK = Limits(window=4, window_bytes=1 << 22, frame_bytes=1 << 23, patience=10, keepalive=5)
@@ -250,6 +251,53 @@ def test_a_link_cut_in_the_middle_of_a_frame_brings_it_again_whole(pairs) -> Non
     assert pair.edge.reconnects == 1
     with pytest.raises(TimeoutError):
         pair.cloud.receive(timeout=0.2)
+
+
+def test_a_reader_that_catches_up_while_frames_are_repeated_gets_what_comes_next() -> None:
+    """By hand, over two streams: it makes room for frames that the sender has not repeated yet."""
+    limits = Limits(window=2, window_bytes=1 << 20, frame_bytes=1 << 20, patience=30)
+    near, far = Channel(HELLO, limits), Channel(HELLO, limits)
+
+    def joined() -> tuple[Callable[[], None], Callable[[], None]]:
+        """Over a new stream: carry the next message there, or back."""
+        streams = Stream(limits), Stream(limits)
+        acknowledged = far.acknowledged, near.acknowledged
+        ways = []
+        for channel, stream, known in zip((near, far), streams, acknowledged, strict=True):
+            channel.attach(stream, known, limits.message())
+            ways.append(channel.outgoing(stream))
+        return (
+            lambda: far.incoming(streams[1], next(ways[0])),
+            lambda: near.incoming(streams[0], next(ways[1])),
+        )
+
+    there, back = joined()
+    for steps in ((1, 2), (3, 4)):
+        for step in steps:
+            near.send(frame(step))
+            there()
+        back()  # of the first two; the others wait for room
+    there, back = joined()
+    there()  # the third once more
+    assert [far.receive(timeout=1).step for _ in range(4)] == [1, 2, 3, 4]
+    back()
+    near.send(frame(5))
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(there)
+        try:
+            sent.result(timeout=5)
+            assert far.receive(timeout=1).step == 5
+        finally:
+            near.fail(PeerError("the test is over"))
+            far.fail(PeerError("the test is over"))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-300, float("inf"), float("nan")])
+def test_a_report_of_a_link_that_cannot_be_is_refused(seconds: float) -> None:
+    report = Dispersion(bytes=1 << 63, seconds=seconds)
+    channel = Channel(HELLO, observer=Observer())
+    with pytest.raises(WireError, match=r"9223372036854775808 bytes came in .* s"):
+        channel._on_ack(Ack(acknowledged=0, dispersions=[report]))
 
 
 def test_send_blocks_while_the_window_is_full(pairs) -> None:

@@ -351,3 +351,14 @@ def test_a_process_that_forgets_to_stop_ends_all_the_same() -> None:
 
 def test_the_log_of_refusals_has_the_name_that_the_documents_give() -> None:
     assert server_module.log.name == channel_module.log.name == "core.split.channel"
+
+
+def test_every_party_that_is_expected_can_call_however_many_they_are() -> None:
+    names = tuple(f"party{number}" for number in range(24))
+    with Server("127.0.0.1:0", None, Expected("digest", names), LIMITS) as server:
+        address = f"127.0.0.1:{server.port}"
+        channels = [connect(address, None, Hello(n, "digest"), limits=LIMITS) for n in names]
+        there = [server.accept(timeout=5) for _ in names]
+        assert {channel.hello.party for channel in there} == set(names)
+        for channel in channels:
+            channel.close(timeout=1)
