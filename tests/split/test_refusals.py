@@ -145,7 +145,7 @@ def test_refused_features_are_not_remembered_by_delta_coding(tmp_path: Path) -> 
     assert "at cut 14 the input is float32 [4, 160, 2, 2], not" in ask(wrong).facts["reason"]
     assert ask(features(codec="delta+int8")).kind == "gradient"
     channel.close()
-    cloud.stop()
+    cloud.server.stop()
 
 
 def test_random_frames_do_not_end_a_session(ask: Ask) -> None:
