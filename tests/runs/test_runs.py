@@ -145,9 +145,15 @@ def test_a_run_stopped_in_every_way_ends_with_the_same_bits(profiled, core_comma
     assert (broken / "result.json").read_bytes() == before
 
 
+PRUNING = {"penalty_ratio": 0.25, "threshold": 0.3, "multiple": 1, "interval": 1}
+
+
+@pytest.mark.parametrize("scheme", ["elastic", "prunetrain"])
 def test_a_run_that_exits_in_the_middle_of_a_step_ends_with_the_same_bits(
-    profiled, tmp_path, monkeypatch
+    scheme, profiled, tmp_path, monkeypatch
 ):
+    if scheme == "prunetrain":
+        profiled = RunSpec(dict(profiled.content) | {"scheme": {"name": scheme} | PRUNING})
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     elastic_run.run(profiled, unbroken)
     make, at = elastic_run.make_backend, random.randrange(1, STEPS)
@@ -170,6 +176,14 @@ def test_a_run_that_exits_in_the_middle_of_a_step_ends_with_the_same_bits(
     monkeypatch.undo()
     elastic_run.run(profiled, broken)
     assert_same_end(unbroken, broken)
+    first, second = (json.loads((out / "result.json").read_text()) for out in (unbroken, broken))
+    assert first["prunings"] == second["prunings"]
+    if scheme == "prunetrain":
+        cut = [each["channels"] for each in first["prunings"]]
+        assert len(cut) == 2  # before the second epoch and the third
+        assert cut[0] > 0
+        trained = [float(row[METRICS.index("selected_parameters")]) for row in metrics(unbroken)]
+        assert trained[0] > trained[1]
 
 
 def test_a_run_stopped_while_it_tests_begins_the_test_again_and_counts_nothing_twice(
