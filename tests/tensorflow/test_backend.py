@@ -18,6 +18,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
 from core.elastic.backend import State
+from core.elastic.schemes import Metric
 from core.elastic.selector import Mask
 from core.elastic.tf_backend import TensorFlowBackend, _rotations
 from core.models import keras_zoo
@@ -194,13 +195,14 @@ def states_of_generators() -> list[Any]:
     return [random.getstate(), np.random.get_state()[1].tobytes(), shared]
 
 
-def test_a_probe_leaves_no_trace(partly_trained: TensorFlowBackend) -> None:
+@pytest.mark.parametrize("metric", ["update", "gradient", "weight"])
+def test_a_probe_leaves_no_trace(partly_trained: TensorFlowBackend, metric: Metric) -> None:
     backend = partly_trained
     before, generators = backend.state(), states_of_generators()
-    importance = backend.probe(*batch_of(9), 2)
+    importance = backend.probe(*batch_of(9), 2, metric)
     assert differing(before, backend.state()) == set()
     assert states_of_generators() == generators
-    assert importance.tobytes() == backend.probe(*batch_of(9), 2).tobytes()
+    assert importance.tobytes() == backend.probe(*batch_of(9), 2, metric).tobytes()
     with_probe = train(backend, range(2, 4))
     after = backend.state()
     backend.load_state(before)
@@ -222,6 +224,18 @@ def test_importance_is_what_one_step_of_the_optimiser_gains(
     importance = partly_trained.probe(*batch, 2)
     assert importance == pytest.approx(np.array(expected), rel=2e-3, abs=1e-6 * max(expected))
     assert np.count_nonzero(np.abs(importance) > 1e-6 * max(expected)) > 100  # not noise alone
+
+
+def test_the_other_importances_are_the_sizes_of_gradients_and_of_weights(
+    partly_trained: TensorFlowBackend,
+) -> None:
+    state, batch = partly_trained.state(), batch_of(9)
+    gradients = Reference(partly_trained, state).gradients(*batch)
+    sizes = np.array([np.abs(g.astype(np.float64)).sum() for g in gradients])
+    found = partly_trained.probe(*batch, 2, "gradient")
+    assert found == pytest.approx(sizes, rel=2e-3, abs=1e-6 * sizes.max())
+    weights = [np.abs(state[f"tensor/{i}"].astype(np.float64)).sum() for i in range(len(gradients))]
+    assert partly_trained.probe(*batch, 2, "weight") == pytest.approx(np.array(weights), rel=1e-6)
 
 
 # Steps.
