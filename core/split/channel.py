@@ -77,7 +77,6 @@ class Channel:
     As a context manager it closes at the end.
 
     sent_bytes, received_bytes: messages as handed to gRPC, headers and repeats included.
-    sent_frames, received_frames: queued by `send`, given by `receive`.
     reconnects: streams after the first one.
     """
 
@@ -91,7 +90,6 @@ class Channel:
         """Without a stream: use `connect` or `Server.accept`."""
         self.hello, self.limits, self.start = hello, limits, start
         self.sent_bytes = self.received_bytes = 0
-        self.sent_frames = self.received_frames = 0
         self.reconnects = -1
         self.failure: PeerError | None = None  # why the session is over
         self.heard = 0.0  # when the last message came, by time.monotonic
@@ -128,7 +126,6 @@ class Channel:
         with self._changed:
             self._wait(lambda: not self.failure and self._outbox.fits(frame.nbytes, self._sending))
             self._outbox.add(head, frame)
-            self.sent_frames += 1
             self._quiet = False
             self._changed.notify_all()
 
@@ -137,7 +134,6 @@ class Channel:
         with self._changed:
             self._wait(lambda: len(self._inbox) > 0, timeout)
             frame, more = self._inbox.take()
-            self.received_frames += 1
             if more:
                 self._ack_due = True
                 self._changed.notify_all()

@@ -61,7 +61,6 @@ class _Body(Protocol):
     ) -> Floats: ...
     def state(self) -> Arrays: ...
     def load_state(self, state: Arrays) -> None: ...
-    def reset(self) -> None: ...
 
 
 class _Direct:
@@ -89,9 +88,6 @@ class _Direct:
         return {}
 
     def load_state(self, state: Arrays) -> None:
-        pass
-
-    def reset(self) -> None:
         pass
 
 
@@ -149,10 +145,6 @@ class Codec:
         """Go on from `state`, on both sides alike."""
         self._body.load_state(state)
 
-    def reset(self) -> None:
-        """Forget everything, on both sides alike."""
-        self._body.reset()
-
     def _encode(
         self, tensor: NDArray[Any], step: int, samples: Samples, wanted: bool
     ) -> tuple[Encoded, Floats | None]:
@@ -183,8 +175,8 @@ class Codec:
             raise ValueError(f"facts: {', '.join(sorted(facts)[:6])}")
         if any(facts[key] != value for key, value in own.items()):
             raise ValueError(
-                "facts.history: the encoder remembers other samples than this side; reset both, or "
-                "go on from the same snapshot"
+                "facts.history: the encoder remembers other samples than this side; both must go "
+                "on from the same snapshot"
             )
         return body, tuple(shape)
 

@@ -162,8 +162,3 @@ class Delta:
     def load_state(self, state: Arrays) -> None:
         self._memory.load_state(state)
         self._history = int(state["history"][0])
-
-    def reset(self) -> None:
-        """As new. Both sides must do it."""
-        self._memory.clear()
-        self._history = 0

@@ -180,8 +180,7 @@ def test_frames_go_both_ways(pairs) -> None:
     assert pair.edge.receive(timeout=5).step == 2
     assert soon(pair.edge.idle)
     assert soon(pair.cloud.idle)
-    counts = [(c.sent_frames, c.received_frames, c.reconnects) for c in (pair.edge, pair.cloud)]
-    assert counts == [(1, 1, 0)] * 2
+    assert [channel.reconnects for channel in (pair.edge, pair.cloud)] == [0, 0]
     # What one side counts as sent, the other counts as received, but for hello and welcome.
     assert soon(lambda: pair.edge.sent_bytes == pair.cloud.received_bytes > 100)
     assert soon(lambda: pair.cloud.sent_bytes == pair.edge.received_bytes > 100)

@@ -363,4 +363,3 @@ def test_codecs_without_delta_have_no_state():
     codec.encode(BATCH, 0, np.arange(4))
     assert codec.state() == {}
     codec.load_state({})
-    codec.reset()

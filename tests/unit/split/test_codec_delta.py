@@ -132,15 +132,6 @@ def test_a_state_does_not_change_afterwards():
     assert np.array_equal(state["rows"], rows)
 
 
-def test_a_reset_codec_is_as_new():
-    codec, samples = make("delta+int8"), np.arange(2)
-    first = codec.encode(tensor_of(2, 0), 0, samples)
-    codec.reset()
-    again = codec.encode(tensor_of(2, 0), 0, samples)
-    assert first.facts == again.facts
-    assert same(first.arrays, again.arrays)
-
-
 def test_memories_that_differ_are_noticed():
     encoder, decoder, samples = make("delta+int8"), make("delta+int8"), np.arange(2)
     first = encoder.encode(tensor_of(2, 0), 0, samples)
