@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from tqdm import tqdm
@@ -35,13 +36,15 @@ class ProgressBar:
         at: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):  # the terminal may be gone
+                self._bar.close()
 
     def step(self) -> None:
         """One step was taken."""
         self._done += 1
         if self._bar is not None:
-            self._bar.update()
+            with suppress(OSError):
+                self._bar.update()
         elif self._shows and time.monotonic() - self._said > LINE_EVERY_S:
             self.say(f"step {self._done}/{self._total}")
 
