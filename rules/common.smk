@@ -29,7 +29,9 @@ shell.prefix(f"ENVS_RUN={ENVS}/run ENVS_ON={ENVS}/on; ")
 
 DEVICES_FOLDER = Path(workflow.basedir) / "config" / "devices"
 CONTEXTS_FOLDER = Path(workflow.basedir) / "config" / "contexts"
-PUBLISHED = [Path(workflow.basedir) / "config" / name for name in ("config.yaml", "paper.yaml")]
+PUBLISHED = [
+    Path(workflow.basedir) / "config" / name for name in ("config.yaml", "paper.yaml")
+]
 
 try:
     settings.check(config, [Path(f) for f in workflow.configfiles], DEVICES_FOLDER)
