@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-TESTS := test-main test-tensorflow test-workflow
+TESTS := test-main test-tensorflow test-workflow test-devices
 .PHONY: help envs env-main env-tensorflow demo test $(TESTS) $(TESTS:test-%=again-%) test-quick lint format docs pages proto bench clean distclean
 
 MAIN := envs/run main
@@ -23,24 +23,25 @@ env-main env-tensorflow:
 demo: envs ## figure 15a at demo scale
 	$(MAIN) snakemake figures/fig15a.pdf --cores 1
 
-# What needs the tensorflow environment; what starts whole runs; the rest, new folders too.
+# What needs the tensorflow environment; what starts workflows; what goes over SSH; the rest, new folders too.
 TESTS_tensorflow := tests/tensorflow tests/runs
-TESTS_workflow := tests/devices tests/runs tests/workflow
-TESTS_main = $(filter-out $(TESTS_tensorflow) $(TESTS_workflow),$(patsubst %/,%,$(wildcard tests/[a-z]*/)))
+TESTS_workflow := tests/runs tests/workflow
+TESTS_devices := tests/devices
+TESTS_main = $(filter-out $(TESTS_tensorflow) $(TESTS_workflow) $(TESTS_devices),$(patsubst %/,%,$(wildcard tests/[a-z]*/)))
 TEST = envs/run $(if $(filter tensorflow,$*),tensorflow,main) pytest -o cache_dir=build/pytest-$* $(TESTS_$*) $(PYTEST)
 
-# Two parts at a time, the workflow's after the shorter one, so that two cores are never idle. The first
-# is seen while it runs, the others at the end, whatever comes of each.
+# Two parts at a time, so that two cores are never idle. The first is seen while it runs, the others at
+# the end, whatever comes of each.
 test: envs ## all tests, each part in its environment
 	@[ "$$(id -u)" != 0 ] || .ci/system-packages
 	@rm -rf build/test-* build/pytest-*; mkdir -p build
 	@$(MAKE) --no-print-directory --keep-going --jobs 2 $(TESTS) || true
-	@cat build/test-tensorflow.log build/test-workflow.log
+	@tail -n +1 $(patsubst %,build/%.log,$(filter-out test-main,$(TESTS)))
 	@$(MAKE) --no-print-directory --keep-going $(TESTS:test-%=again-%)
 
 # With a folder of its own for temporary files, where locks of devices lie too: the parts do not wait
 # for each other. It stays where a test failed.
-test-main test-tensorflow test-workflow: test-%:
+test-main test-tensorflow test-workflow test-devices: test-%:
 	@folder=$$(mktemp -d); TMPDIR=$$folder $(TEST) 2>&1 | tee build/test-$*.log $(if $(filter main,$*),,>/dev/null) \
 	  && rm -rf "$$folder" && touch build/test-$*.passed
 
