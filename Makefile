@@ -34,7 +34,7 @@ TEST = envs/run $(if $(filter tensorflow,$*),tensorflow,main) pytest -o cache_di
 # the end, whatever comes of each.
 test: envs ## all tests, each part in its environment
 	@[ "$$(id -u)" != 0 ] || .ci/system-packages
-	@rm -rf build/test-* build/pytest-*; mkdir -p build
+	@rm -rf build/test-* build/pytest-*
 	@$(MAKE) --no-print-directory --keep-going --jobs 2 $(TESTS) || true
 	@tail -n +1 $(patsubst %,build/%.log,$(filter-out test-main,$(TESTS)))
 	@$(MAKE) --no-print-directory --keep-going $(TESTS:test-%=again-%)
@@ -42,7 +42,7 @@ test: envs ## all tests, each part in its environment
 # With a folder of its own for temporary files, where locks of devices lie too: the parts do not wait
 # for each other. It stays where a test failed.
 test-main test-tensorflow test-workflow test-devices: test-%:
-	@folder=$$(mktemp -d); TMPDIR=$$folder $(TEST) 2>&1 | tee build/test-$*.log $(if $(filter main,$*),,>/dev/null) \
+	@mkdir -p build; folder=$$(mktemp -d); TMPDIR=$$folder $(TEST) 2>&1 | tee build/test-$*.log $(if $(filter main,$*),,>/dev/null) \
 	  && rm -rf "$$folder" && touch build/test-$*.passed
 
 # A test whose time ran out beside another part is a failure only if it fails with nothing beside it;

@@ -41,9 +41,17 @@ def check(config: Config, files: Sequence[Path], devices: Path) -> None:
 def over(content: Config, more: Config) -> Config:
     """Settings with others over them, as Snakemake puts one file over another: sections together,
     all else replaced."""
-    both = {key: value for key, value in more.items() if isinstance(value, dict)}
-    both = {key: value for key, value in both.items() if isinstance(content.get(key), dict)}
-    return content | more | {key: over(content[key], value) for key, value in both.items()}
+    found = content | more
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(content.get(key), dict):
+            found[key] = over(content[key], value)
+    return found
+
+
+def read_published(folder: Path) -> Config:
+    """The published setting. folder: the shipped config/, whose demo says what its paper.yaml does
+    not."""
+    return over(*(schema.read_yaml(folder / name) for name in ("config.yaml", "paper.yaml")))
 
 
 # No part of a setting: where the sides of a run are, what is drawn, what only costs time; budgets,
@@ -53,10 +61,8 @@ SECTIONS = ("stand_ins", "training", "model_training", "elastic", "prunetrain", 
 
 
 def check_published(config: Config, published: Config) -> None:
-    """Raises ConfigError where `scale: paper` would name a setting that is not the published one.
-
-    published: config/paper.yaml over config/config.yaml.
-    """
+    """Raises ConfigError where `scale: paper` would name a setting that is not the one that
+    `read_published` gives."""
     if config["scale"] != "paper":
         return
     for section in SECTIONS:

@@ -27,15 +27,12 @@ from core.split.schemes import SCHEMES as SPLIT_SCHEMES
 ENVS = shlex.quote(f"{workflow.basedir}/envs")
 shell.prefix(f"ENVS_RUN={ENVS}/run ENVS_ON={ENVS}/on; ")
 
-DEVICES_FOLDER = Path(workflow.basedir) / "config" / "devices"
-CONTEXTS_FOLDER = Path(workflow.basedir) / "config" / "contexts"
-PUBLISHED = [
-    Path(workflow.basedir) / "config" / name for name in ("config.yaml", "paper.yaml")
-]
+CONFIG_FOLDER = Path(workflow.basedir) / "config"
+DEVICES_FOLDER, CONTEXTS_FOLDER = CONFIG_FOLDER / "devices", CONFIG_FOLDER / "contexts"
 
 try:
     settings.check(config, [Path(f) for f in workflow.configfiles], DEVICES_FOLDER)
-    settings.check_published(config, settings.over(*map(schema.read_yaml, PUBLISHED)))
+    settings.check_published(config, settings.read_published(CONFIG_FOLDER))
     DEVICES = settings.read_devices(DEVICES_FOLDER)
     FIGURES = settings.figures(config)
     GROUPS = settings.targets(config)

@@ -34,7 +34,7 @@ def run() -> Report:
         runs = read(content, keys_of(content, context))
         rounds = [finalists(content, context, runs, seed) for seed in range(ROUNDS)]
         longer = [read(content, keys) for keys in rounds]
-        figures[context] = compare(longer) | {"of_all_step_s": _steps(runs)}
+        figures[context] = compare(longer) | {"of_all_step_s": steps_of(runs)}
     limits = {f"{c}/{what}": 0.05 for c in CONTEXTS for what in ("lost", "lost_by_choice")}
     notes = [
         f"{TASK}; step_s: seconds per step after the first third, probes and moves included: "
@@ -63,7 +63,7 @@ def keys_of(content: Config, context: str, steps: int = STEPS, seed: int = 0) ->
 
 def finalists(content: Config, context: str, runs: dict[str, SplitRun], seed: int) -> Keys:
     """The longer runs of the places that came near to the best, and of the whole system."""
-    steps = _steps(runs)
+    steps = steps_of(runs)
     best = min(step for name, step in steps.items() if name != OURS)
     keys = keys_of(content, context, LONGER, seed)
     return {name: keys[name] for name in runs if name == OURS or steps[name] <= NEAR * best}
@@ -75,7 +75,8 @@ def read(content: Config, keys: Keys) -> dict[str, SplitRun]:
     return dict(zip(keys, map(read_split_run, folders), strict=True))
 
 
-def _steps(runs: dict[str, SplitRun]) -> dict[str, float]:
+def steps_of(runs: dict[str, SplitRun]) -> dict[str, float]:
+    """Seconds per step by place."""
     return {name: round(one.overall_s, 4) for name, one in runs.items()}
 
 
@@ -86,7 +87,8 @@ def compare(rounds: list[dict[str, SplitRun]]) -> dict[str, Any]:
     chosen = [int(runs[OURS].steps["cut"].iloc[-1]) for runs in rounds]
     # A place that was not run for longer is known by the whole system's own time.
     there = [
-        every.get(f"cut {cut}", every[OURS])[one_round] for one_round, cut in enumerate(chosen)
+        runs.get(f"cut {cut}", runs[OURS]).overall_s
+        for runs, cut in zip(rounds, chosen, strict=True)
     ]
     lost, by_choice = every[OURS] / every[best] - 1, there / every[best] - 1
     return {

@@ -18,8 +18,13 @@ from core.spec import RunSpec
 FETCHED = ("data", "weights", "downloads")
 FOLDERS = ("results", "figures", "logs")
 SHIPPED = (
-    *("envs/*.txt", "envs/*.yaml", "CITATION.cff", "LICENSE"),
-    *("config/claims.yaml", "config/devices/*.yaml", "config/contexts/*.yaml"),
+    "envs/*.txt",
+    "envs/*.yaml",
+    "config/claims.yaml",
+    "config/devices/*.yaml",
+    "config/contexts/*.yaml",
+    "CITATION.cff",
+    "LICENSE",
 )
 MANIFESTS = "provenance"
 CONFIGURATION = "configuration.yaml"

@@ -37,6 +37,7 @@ from core.split.messages import (
     SCORES,
     refused,
     tensor_of,
+    understanding,
     with_tensor,
 )
 from core.split.pace import Pace
@@ -189,12 +190,10 @@ class Party:
 
     def _backward(self, sent: Sent, frame: Frame) -> None:
         samples = self._schedule.at(sent.step)
-        try:
+        with understanding("the server", sent.step):
             gradient = self._downlink.decode(tensor_of(frame), sent.step, samples)
             if gradient.shape != (len(samples), WIDTH) or gradient.dtype != np.float32:
                 raise ValueError(f"a gradient {gradient.dtype} {gradient.shape}")
-        except ValueError as error:
-            raise PeerError(f"the server sent nonsense at step {sent.step}: {error}") from error
         if sent.lost is not None:
             gradient = corrected(gradient, sent.lost)
         features = sent.features

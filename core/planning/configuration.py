@@ -57,6 +57,5 @@ def read(files: Sequence[Path], words: Sequence[str]) -> Config:
         except yaml.YAMLError as error:
             raise ConfigError(f"--config {word}: {error}") from None
     settings.check(content, [SHIPPED, *files], DEVICES)
-    published = settings.over(schema.read_yaml(SHIPPED), schema.read_yaml(PAPER))
-    settings.check_published(content, published)
+    settings.check_published(content, settings.read_published(SHIPPED.parent))
     return content

@@ -48,13 +48,7 @@ def estimate(run: Planned) -> Estimate:
         return Estimate(0.0, "own epochs")
     if run.rows:
         return Estimate(left * _of_an_epoch(run.rows) / 3600, "own epochs")
-    ways: list[tuple[How, Callable[[], float | None]]] = [
-        ("profile", lambda: _profiled(run)),
-        ("published", lambda: published(run.device, run.spec)),
-    ]
-    ways.insert(0 if run.kind == "elastic" else 1, ("like runs", lambda: _like(run, "settings")))
-    ways.insert(0, ("like runs", lambda: _like(run, "seed")))
-    for how, known in ways:
+    for how, known in _ways(run):
         found = known()
         if found is not None:
             hours = left * found / 3600
@@ -63,6 +57,17 @@ def estimate(run: Planned) -> Estimate:
                 return Estimate(hours * median(ratios), "calibrated", len(ratios))
             return Estimate(hours, how)
     return Estimate(None, "unknown")
+
+
+def _ways(run: Planned) -> list[tuple[How, Callable[[], float | None]]]:
+    """Seconds of an epoch in every way that there may be, the best known first."""
+    seed: tuple[How, Any] = ("like runs", lambda: _like(run, "seed"))
+    settings: tuple[How, Any] = ("like runs", lambda: _like(run, "settings"))
+    profile: tuple[How, Any] = ("profile", lambda: _profiled(run))
+    paper: tuple[How, Any] = ("published", lambda: published(run.device, run.spec))
+    if run.kind == "elastic":
+        return [seed, settings, profile, paper]
+    return [seed, profile, settings, paper]
 
 
 def spent(run: Planned) -> float:

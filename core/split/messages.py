@@ -1,5 +1,7 @@
 """What front and back say to each other: the kinds of frames, and tensors in them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,17 @@ def refused(frame: Frame, who: str) -> CoreError:
     code, reason = frame.facts.get("exit_code"), f"{frame.facts.get('reason')}"[:REASON]
     kinds = [each for each in CoreError.__subclasses__() if each.exit_code == code]
     return (kinds or [PeerError])[0](f"{who}: {reason}")
+
+
+@contextmanager
+def understanding(who: str, step: int) -> Iterator[None]:
+    """Read what the other side sent, which comes from outside. Raises PeerError for what does not
+    fit."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"{who} sent nonsense at step {step}: {type(error).__name__} {error}"
+        raise PeerError(said[:REASON]) from error
 
 
 def integers(frame: Frame, name: str, number: int | None = None) -> NDArray[np.int64]:

@@ -6,8 +6,8 @@ whichever way these travel. What is recorded of a step is by the way: up is from
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,6 @@ from core.split.messages import (
     MOVED,
     PROBE,
     PROBED,
-    REASON,
     REFUSED,
     SAVE,
     SAVED,
@@ -39,6 +38,7 @@ from core.split.messages import (
     SHOWN,
     refused,
     tensor_of,
+    understanding,
     with_tensor,
 )
 from core.split.network import block_count, frozen_count, make_part
@@ -236,14 +236,8 @@ class Pipeline:
         self._part.update(self._rate)
         return encoded.nbytes
 
-    @contextmanager
-    def _understanding(self, step: int) -> Iterator[None]:
-        """Reads what the other side answered. Raises PeerError for what does not fit."""
-        try:
-            yield
-        except (KeyError, TypeError, ValueError) as error:
-            said = f"the {self._other} sent nonsense at step {step}"
-            raise PeerError(f"{said}: {type(error).__name__} {error}"[:REASON]) from error
+    def _understanding(self, step: int) -> AbstractContextManager[None]:
+        return understanding(f"the {self._other}", step)
 
     def _record(
         self, done: Pending, loss: float, correct: int | None, back_s: float, received: int
