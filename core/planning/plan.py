@@ -174,5 +174,12 @@ def checked(kept: dict[str, Any]) -> str:
         f"{planned / taken - 1:+5.0%}  {how:10}  {name}"
         for name, (planned, taken, how) in found.items()
     ]
-    off = median(abs(planned / taken - 1) for planned, taken, _ in found.values())
-    return "\n".join([*lines, f"median error {off:.0%} over {len(found)} runs"])
+    off: dict[str, list[float]] = {"": []}
+    for expected, taken, how in found.values():
+        for group in ("", f"{how}: "):
+            off.setdefault(group, []).append(abs(expected / taken - 1))
+    lines += [
+        f"{group}median error {median(own):.0%} over {len(own)} runs, worst {max(own):.0%}"
+        for group, own in sorted(off.items(), reverse=True)
+    ]
+    return "\n".join(lines)

@@ -261,7 +261,8 @@ def test_estimates_are_held_against_what_runs_took(profiled, capsys):
     planned_s, taken_s = 5 * (10 * 1.9 + 1.6), 5 * 25.0
     found = plan.errors(kept)[run.folder.as_posix()]
     assert found[:2] == pytest.approx((planned_s / 3600, taken_s / 3600))
-    assert "median error 18% over 1 runs" in plan.checked(kept)
+    assert "profile: median error 18% over 1 runs, worst 18%" in plan.checked(kept)
+    assert "median error 18% over 1 runs" in plan.checked(kept).splitlines()[-1]
 
 
 def test_a_plan_needs_no_framework_and_says_what_is_missing():
